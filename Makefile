@@ -1,0 +1,57 @@
+# Everything a newcomer needs is `make demo` and `make test`; `make help` lists the rest.
+
+PYTHON ?= python3
+BIN := .venv/bin
+GENERATED := client/personae/v1
+
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: .venv/local ## Train on sixteen bundled pictures and write a contact sheet
+	@$(BIN)/personae demo
+
+test: check ## Install everything, check, and run every test that takes less than minutes
+	$(BIN)/pytest -m "not slow"
+
+test-slow: .venv/test ## Run the tests that train for minutes
+	$(BIN)/pytest -m slow
+
+check: .venv/test .venv-protos/ready ## Format, lint, import rules, protos, stale generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint
+	.venv-protos/bin/python protos/generate.py check
+
+protos: .venv/test .venv-protos/ready ## Regenerate the Python code in client/personae/v1 from protos/
+	.venv-protos/bin/python protos/generate.py write
+
+clean: ## Stop nothing, delete what `make` and `personae up` made: environments, object store, caches
+	rm -rf .venv .venv-protos .local dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+
+# pip installs torch alone and first, so that the build it finds (CPU or CUDA) is the one that stays.
+.venv/torch:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet 'torch==2.13.*'
+	@touch $@
+
+.venv/local: .venv/torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[cli]' --group local
+	@touch $@
+
+.venv/test: .venv/local pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[cli]' --group test
+	@touch $@
+
+# The code generator of the oldest protobuf that the client supports, apart from everything else.
+.venv-protos/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-protos
+	.venv-protos/bin/python -m pip install --quiet --upgrade pip
+	.venv-protos/bin/python -m pip install --quiet 'grpcio-tools==1.71.2' 'mypy-protobuf==3.6.0'
+	@touch $@
+
+.PHONY: help demo test test-slow check protos clean

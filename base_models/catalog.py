@@ -1,0 +1,160 @@
+"""The operator's allow-list of base models and what can be asked of each. Imports no torch.
+
+Everything that a model's own files say is read from them; what they cannot say (good defaults) is a preset by name.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+BUNDLED = {"toon-64": Path(__file__).parent / "toon_64"}
+
+SchedulerName = Literal["ddim", "euler", "dpm_solver_multistep"]
+TargetsName = Literal["attention", "attention_and_convolution"]
+PrecisionName = Literal["float32", "bfloat16"]
+
+
+class CatalogError(Exception):
+    """An allow-list entry that does not lead to a base model."""
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """What Generate uses where the caller says nothing."""
+
+    steps: int
+    guidance_scale: float
+    scheduler: SchedulerName
+
+
+@dataclass(frozen=True)
+class TrainingDefaults:
+    """What CreateTraining uses where the caller says nothing."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    rank: int
+    targets: TargetsName
+    precision: PrecisionName
+    caption_dropout: float
+    prior_images: int
+    checkpoint_every: int
+
+
+@dataclass(frozen=True)
+class BaseModelEntry:
+    """A base model that may be used. Sizes are in pixels."""
+
+    name: str
+    folder: Path
+    class_noun: str
+    size_step: int
+    min_size: int
+    max_size: int
+    default_size: int
+    max_prompt_tokens: int
+    generation: GenerationDefaults
+    training: TrainingDefaults
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over the weight files and their relative paths. Reads them all."""
+        total = hashlib.sha256()
+        for path in sorted(self.folder.rglob("*.safetensors")):
+            with path.open("rb") as file:
+                total.update(
+                    f"{path.relative_to(self.folder)}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
+                )
+        return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Preset:
+    class_noun: str
+    generation: GenerationDefaults
+    training: TrainingDefaults
+
+
+# diffusers' DreamBooth-LoRA example, with a warm-up.
+_STABLE_DIFFUSION = _Preset(
+    class_noun="person",
+    generation=GenerationDefaults(steps=30, guidance_scale=7.5, scheduler="dpm_solver_multistep"),
+    training=TrainingDefaults(
+        steps=800,
+        batch_size=2,
+        learning_rate=1e-4,
+        warmup_steps=50,
+        rank=16,
+        targets="attention",
+        precision="bfloat16",
+        caption_dropout=0.05,
+        prior_images=100,
+        checkpoint_every=100,
+    ),
+)
+_PRESETS = {
+    "toon-64": _Preset(
+        class_noun="character",
+        generation=GenerationDefaults(steps=20, guidance_scale=3.0, scheduler="ddim"),
+        training=TrainingDefaults(
+            steps=500,
+            batch_size=4,
+            learning_rate=2e-3,
+            warmup_steps=20,
+            rank=8,
+            targets="attention_and_convolution",
+            precision="bfloat16",
+            caption_dropout=0.05,
+            prior_images=32,
+            checkpoint_every=100,
+        ),
+    )
+}
+
+
+def read_allow_list(items: Iterable[str]) -> dict[str, BaseModelEntry]:
+    """Describe every allowed base model, by name, in order.
+
+    items: `name` for a bundled model or `name=/folder` for a local diffusers folder. Raises CatalogError.
+    """
+    entries: dict[str, BaseModelEntry] = {}
+    for item in items:
+        name, _, folder = item.strip().partition("=")
+        if not folder and name not in BUNDLED:
+            raise CatalogError(f"{name!r} is not bundled ({', '.join(BUNDLED)}); give its folder as {name}=/folder")
+        entries[name] = describe(name, Path(folder) if folder else BUNDLED[name])
+    return entries
+
+
+def describe(name: str, folder: Path) -> BaseModelEntry:
+    """Read a diffusers folder of the Stable Diffusion family. Raises CatalogError where it is none."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+        unet = json.loads((folder / "unet" / "config.json").read_text())
+        vae = json.loads((folder / "vae" / "config.json").read_text())
+        tokenizer = json.loads((folder / "tokenizer" / "tokenizer_config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CatalogError(f"{name}: {folder} is not a diffusers folder: {error}") from error
+    if index.get("_class_name") != "StableDiffusionPipeline":
+        raise CatalogError(f"{name}: {folder} holds a {index.get('_class_name')}; known is StableDiffusionPipeline")
+    preset = _PRESETS.get(name, _STABLE_DIFFUSION)
+    vae_factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    default_size = unet["sample_size"] * vae_factor
+    return BaseModelEntry(
+        name=name,
+        folder=folder,
+        class_noun=preset.class_noun,
+        # The UNet halves the latents between its levels; sizes must survive that.
+        size_step=vae_factor * 2 ** (len(unet["block_out_channels"]) - 1),
+        min_size=default_size // 2,
+        max_size=default_size * 2,
+        default_size=default_size,
+        # The begin and end marks take two.
+        max_prompt_tokens=tokenizer["model_max_length"] - 2,
+        generation=preset.generation,
+        training=preset.training,
+    )

@@ -1,0 +1,69 @@
+"""What a base-model family is to the training loop and to the denoising engine.
+
+A family is one file that implements `BaseModel`; nothing else knows how one family differs from another.
+
+Shapes: B batch, C channels, H/W height and width, T tokens, D features. Pixels are in [-1, 1].
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from base_models.catalog import TargetsName
+
+Conditioning = dict[str, Tensor]
+"""What the denoiser is told about a prompt: named tensors, batch first, so that rows can be gathered and mixed."""
+
+
+class BaseModel(Protocol):
+    """A loaded base model. All methods run where `device` is, under the caller's grad and autocast modes."""
+
+    digest: str
+    """SHA-256 (hex) over the weight files."""
+    device: torch.device
+    denoiser: torch.nn.Module
+    """The network that LoRA layers are added to; frozen."""
+    prefix: str
+    """What the denoiser's keys begin with in an adapter file, for example `unet`."""
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        """Conditioning of B prompts. Prompts that are too long were refused before; they are not cut here."""
+        ...
+
+    def encode_images(self, pixels_BCHW: Tensor) -> Tensor:
+        """Latents_BCHW of pixels_BCHW: the mean of the posterior where there is one, so that it can be cached."""
+        ...
+
+    def decode_latents(self, latents_BCHW: Tensor) -> Tensor:
+        """Pixels_BCHW of latents_BCHW."""
+        ...
+
+    def timesteps(self, uniform_B: Tensor) -> Tensor:
+        """Training timesteps_B for uniform numbers in [0, 1): the family's timestep density."""
+        ...
+
+    def add_noise(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
+        """Noisy latents_BCHW at the given timesteps."""
+        ...
+
+    def predict(self, noisy_BCHW: Tensor, timesteps_B: Tensor, conditioning: Conditioning) -> Tensor:
+        """The denoiser's raw prediction_BCHW; every row may have its own timestep."""
+        ...
+
+    def target(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
+        """What `predict` should have said."""
+        ...
+
+    def min_snr_weights(self, timesteps_B: Tensor, gamma: float) -> Tensor:
+        """Loss weights_B of Min-SNR-gamma (Hang et al. 2023, https://arxiv.org/abs/2303.09556, section 3.4)."""
+        ...
+
+    def generate(self, prompt: str, seeds: Sequence[int], size: int) -> Tensor:
+        """Pixels_BCHW of one square picture for each seed, with the base model's default settings."""
+        ...
+
+    def lora_modules(self, targets: TargetsName) -> list[str]:
+        """Name endings of the denoiser's modules that get a LoRA."""
+        ...

@@ -1,0 +1,18 @@
+"""Counting the tokens of prompts as a base model's text encoder will, without torch and without cutting anything."""
+
+from base_models.catalog import BaseModelEntry
+
+
+class PromptTokens:
+    """Token counts for one base model. Loads its tokenizer when made (about two seconds the first time in a process)."""
+
+    def __init__(self, entry: BaseModelEntry) -> None:
+        # transformers is slow to import, and a process that counts nothing need not wait for it.
+        from transformers import CLIPTokenizer
+
+        self.limit = entry.max_prompt_tokens
+        self._tokenizer = CLIPTokenizer.from_pretrained(entry.folder / "tokenizer", local_files_only=True)
+
+    def count(self, prompt: str) -> int:
+        """Tokens of a prompt, the begin and end marks not counted."""
+        return len(self._tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids)

@@ -1,0 +1,72 @@
+"""Personae: train a LoRA adapter from sixteen pictures and generate with it, over gRPC.
+
+`Client` is where to begin. Importing this needs no torch, and nothing of the services.
+"""
+
+from personae.client import Client
+from personae.connection import Patience
+from personae.errors import (
+    AlreadyExists,
+    Busy,
+    Corrupted,
+    DeadlineExceeded,
+    InvalidRequest,
+    NotBuilt,
+    NotFound,
+    PersonaeError,
+    PreconditionFailed,
+    ServerDefect,
+    TooLarge,
+    TrainingCancelled,
+    TrainingFailed,
+    Unavailable,
+    Violation,
+)
+from personae.events import CheckpointSaved, Ended, Notice, Progress, StageStarted, StateChanged, TrainingEvent
+from personae.resources import (
+    Adapter,
+    Artifact,
+    Dataset,
+    GenerationProgress,
+    Image,
+    ImageReport,
+    TrainingConfig,
+    TrainingRecord,
+)
+from personae.training import Training
+
+__all__ = [
+    "Adapter",
+    "AlreadyExists",
+    "Artifact",
+    "Busy",
+    "CheckpointSaved",
+    "Client",
+    "Corrupted",
+    "Dataset",
+    "DeadlineExceeded",
+    "Ended",
+    "GenerationProgress",
+    "Image",
+    "ImageReport",
+    "InvalidRequest",
+    "NotBuilt",
+    "NotFound",
+    "Notice",
+    "Patience",
+    "PersonaeError",
+    "PreconditionFailed",
+    "Progress",
+    "ServerDefect",
+    "StageStarted",
+    "StateChanged",
+    "TooLarge",
+    "Training",
+    "TrainingCancelled",
+    "TrainingConfig",
+    "TrainingEvent",
+    "TrainingFailed",
+    "TrainingRecord",
+    "Unavailable",
+    "Violation",
+]

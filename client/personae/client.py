@@ -1,0 +1,280 @@
+"""The client: one method for each thing a caller can want, in the caller's words.
+
+Every method is build a request (`requests.py`), ask (`connection.py`), translate the answer (`wire.py`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+from uuid import uuid4
+
+from personae import requests, wire
+from personae.connection import Connection, Patience, needed
+from personae.download import download
+from personae.generation import Generation, OnProgress
+from personae.pictures import Sources, gather
+from personae.requests import AdapterChoice, Seeds
+from personae.resources import Adapter, Dataset, Image, TrainingConfig
+from personae.training import Training
+from personae.v1 import trainer_pb2
+from personae.v1.inference_pb2_grpc import InferenceServiceStub
+from personae.v1.trainer_pb2_grpc import TrainerServiceStub
+from personae.vocabulary import ImageFormat, Precision, Scheduler, Targets
+
+T = TypeVar("T")
+
+
+class Client:
+    """Trains adapters and generates with them.
+
+        with personae.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:
+            training = client.train("pictures/", name="micah")
+            adapter = training.wait(on_event=print)
+            for image in client.generate(adapter.prompt("happy, blue background"), adapter=adapter):
+                image.save(f"{image.index}.png")
+
+    trainer, inference: `host:port` of each service; a method whose service was not given raises InvalidRequest.
+    project: where ids are looked up and made. patience: how long to wait before giving up.
+
+    Methods raise the errors of `personae.errors`. A client may be shared by threads.
+    """
+
+    def __init__(
+        self,
+        trainer: str | None = None,
+        inference: str | None = None,
+        *,
+        project: str = "default",
+        patience: Patience = Patience(),  # noqa: B008 - frozen
+    ) -> None:
+        self.project = project
+        self._trainer = Connection(trainer, TrainerServiceStub, patience) if trainer else None
+        self._inference = Connection(inference, InferenceServiceStub, patience) if inference else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close both channels. Trainings go on; streams that are open here end."""
+        for connection in (self._trainer, self._inference):
+            if connection:
+                connection.close()
+
+    # Datasets
+
+    def create_dataset(self, dataset_id: str = "", *, pictures: Sources) -> Dataset:
+        """Make a dataset of `pictures`: a folder, or paths, Pillow images or bytes, each JPEG, PNG or WebP.
+
+        dataset_id: empty lets the server choose one. The caption of `x.png` is what `x.txt` beside it says. Pictures
+        that cannot be used are no error: see `Dataset.rejected`, and `Dataset.ready` for whether enough are left.
+        """
+        gathered = gather(pictures)
+        trainer = needed(self._trainer, "trainer")
+        request = trainer_pb2.CreateDatasetRequest(
+            parent=requests.parent(self.project), dataset_id=dataset_id, request_id=str(uuid4())
+        )
+        created = trainer.ask(lambda timeout: trainer.stub.CreateDataset(request, timeout=timeout)).dataset
+        # Repeating an upload is safe without a request id: a stored picture is not stored twice.
+        uploaded = trainer.ask(
+            lambda timeout: trainer.stub.UploadImages(requests.upload(created.name, gathered), timeout=timeout),
+            trainer.patience.upload_s,
+        )
+        return wire.dataset(uploaded.dataset)
+
+    def get_dataset(self, name: str) -> Dataset:
+        """A dataset with its full report, by its id or its full name."""
+        trainer = needed(self._trainer, "trainer")
+        request = trainer_pb2.GetDatasetRequest(name=requests.resource_name(self.project, "datasets", name))
+        return wire.dataset(trainer.ask(lambda timeout: trainer.stub.GetDataset(request, timeout=timeout)).dataset)
+
+    def datasets(self) -> Iterator[Dataset]:
+        """Every dataset of the project, by id, without the reports on single pictures."""
+        trainer = needed(self._trainer, "trainer")
+
+        def page(token: str) -> tuple[Iterable[Dataset], str]:
+            request = trainer_pb2.ListDatasetsRequest(parent=requests.parent(self.project), page_token=token)
+            answer = trainer.ask(lambda timeout: trainer.stub.ListDatasets(request, timeout=timeout))
+            return map(wire.dataset, answer.datasets), answer.next_page_token
+
+        return _over_pages(page)
+
+    # Trainings
+
+    def train(
+        self,
+        pictures_or_dataset: Sources | Dataset,
+        *,
+        name: str,
+        new_version: bool = False,
+        base_model: str = "",
+        trigger_word: str = "",
+        class_noun: str = "",
+        steps: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        warmup_steps: int | None = None,
+        rank: int | None = None,
+        alpha: float | None = None,
+        targets: Targets | None = None,
+        resolution: int | None = None,
+        seed: int | None = None,
+        precision: Precision | None = None,
+        min_snr_gamma: float | None = None,
+        caption_dropout: float | None = None,
+        prior_weight: float | None = None,
+        prior_images: int | None = None,
+        checkpoint_every: int | None = None,
+    ) -> Training:
+        """Queue a training and return at once; it survives this program and a restart of the server.
+
+        pictures_or_dataset: a Dataset, its full name, or pictures to make one of, as for `create_dataset`.
+        name: id of the adapter to make; where it is taken, AlreadyExists, unless `new_version` asks for its next.
+        base_model, trigger_word, class_noun: empty leaves them to the server. Hyper-parameters: see TrainingConfig.
+        """
+        config = TrainingConfig(
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            warmup_steps=warmup_steps,
+            rank=rank,
+            alpha=alpha,
+            targets=targets,
+            resolution=resolution,
+            seed=seed,
+            precision=precision,
+            min_snr_gamma=min_snr_gamma,
+            caption_dropout=caption_dropout,
+            prior_weight=prior_weight,
+            prior_images=prior_images,
+            checkpoint_every=checkpoint_every,
+        )
+        trainer = needed(self._trainer, "trainer")
+        request = requests.create_training(
+            self.project,
+            self._dataset_name(pictures_or_dataset),
+            name,
+            str(uuid4()),
+            new_version=new_version,
+            base_model=base_model,
+            trigger_word=trigger_word,
+            class_noun=class_noun,
+            config=config,
+        )
+        answer = trainer.ask(lambda timeout: trainer.stub.CreateTraining(request, timeout=timeout))
+        return Training(trainer, wire.training(answer.training))
+
+    def _dataset_name(self, given: Sources | Dataset) -> str:
+        if isinstance(given, Dataset):
+            return given.name
+        if isinstance(given, str) and given.startswith("projects/"):
+            return given
+        return self.create_dataset(pictures=given).name
+
+    def get_training(self, name: str) -> Training:
+        """A handle on a training, by its id or its full name."""
+        trainer = needed(self._trainer, "trainer")
+        request = trainer_pb2.GetTrainingRequest(name=requests.resource_name(self.project, "trainings", name))
+        answer = trainer.ask(lambda timeout: trainer.stub.GetTraining(request, timeout=timeout))
+        return Training(trainer, wire.training(answer.training))
+
+    def trainings(self) -> Iterator[Training]:
+        """Every training of the project, by id, which is not the order of creation."""
+        trainer = needed(self._trainer, "trainer")
+
+        def page(token: str) -> tuple[Iterable[Training], str]:
+            request = trainer_pb2.ListTrainingsRequest(parent=requests.parent(self.project), page_token=token)
+            answer = trainer.ask(lambda timeout: trainer.stub.ListTrainings(request, timeout=timeout))
+            return (Training(trainer, wire.training(found)) for found in answer.trainings), answer.next_page_token
+
+        return _over_pages(page)
+
+    # Adapters
+
+    def get_adapter(self, name: str) -> Adapter:
+        """An adapter by its id or name: a version where it names one, else the latest."""
+        trainer = needed(self._trainer, "trainer")
+        request = trainer_pb2.GetAdapterRequest(name=requests.resource_name(self.project, "adapters", name))
+        return wire.adapter(trainer.ask(lambda timeout: trainer.stub.GetAdapter(request, timeout=timeout)).adapter)
+
+    def adapters(self, name: str = "") -> Iterator[Adapter]:
+        """The latest version of every adapter of the project, by id; or every version of the adapter `name`."""
+        trainer = needed(self._trainer, "trainer")
+        parent = requests.resource_name(self.project, "adapters", name) if name else requests.parent(self.project)
+
+        def page(token: str) -> tuple[Iterable[Adapter], str]:
+            request = trainer_pb2.ListAdaptersRequest(parent=parent, page_token=token)
+            answer = trainer.ask(lambda timeout: trainer.stub.ListAdapters(request, timeout=timeout))
+            return map(wire.adapter, answer.adapters), answer.next_page_token
+
+        return _over_pages(page)
+
+    def download_adapter(self, name: str, path: str | Path, artifact_id: str = "") -> Path:
+        """Download an adapter's file to `path`, or into the folder `path`, and return where it lies.
+
+        artifact_id: one of `Adapter.artifacts`; empty means the adapter itself. The file appears complete and with the
+        announced hash, or not at all.
+        """
+        full_name = requests.resource_name(self.project, "adapters", name)
+        return download(needed(self._trainer, "trainer"), full_name, artifact_id, Path(path))
+
+    # Pictures
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        adapter: AdapterChoice | None = None,
+        adapters: Sequence[AdapterChoice] = (),
+        seeds: Seeds | None = None,
+        images_per_prompt: int | None = None,
+        base_model: str = "",
+        negative_prompt: str = "",
+        guidance_scale: float | None = None,
+        steps: int | None = None,
+        scheduler: Scheduler | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        image_format: ImageFormat = "png",
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[Image]:
+        """Generate images; yield each as soon as it is finished, in any order. Leaving the iterator cancels the rest.
+
+        prompts: one or several; `Adapter.prompt` words them as the training did.
+        adapter, adapters: what to apply, each an Adapter, its id or its name, or a pair of that and a weight from -2
+        to 2; none means the base model alone.
+        seeds: one image for each seed of each prompt, `[1, 2]` for all prompts, `[[1], [2]]` for each its own; where
+        there are none, the server draws `images_per_prompt` for each prompt, and the images carry them.
+        Whatever is None or empty is the base model's own choice.
+        """
+        inference = needed(self._inference, "inference")
+        request = requests.generate(
+            self.project,
+            prompts,
+            adapters=[*([] if adapter is None else [adapter]), *adapters],
+            seeds=seeds,
+            images_per_prompt=images_per_prompt,
+            base_model=base_model,
+            negative_prompt=negative_prompt,
+            guidance_scale=guidance_scale,
+            steps=steps,
+            scheduler=scheduler,
+            width=width,
+            height=height,
+            image_format=image_format,
+        )
+        return Generation(inference, request, on_progress).images()
+
+
+def _over_pages(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
+    token = ""
+    while True:
+        entries, token = page(token)
+        yield from entries
+        if not token:
+            return

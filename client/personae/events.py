@@ -1,0 +1,75 @@
+"""The events of a training, in the order of its log: sequence numbers start at 1 and have no holes.
+
+`Ended` is always the last one.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class TrainingEvent:
+    """What every event has."""
+
+    sequence: int
+    """Position in the log, from 1."""
+    time: datetime
+    """When it was written, by the writer's clock."""
+
+
+@dataclass(frozen=True)
+class StateChanged(TrainingEvent):
+    """The training moved to another state that is not final."""
+
+    state: str
+
+
+@dataclass(frozen=True)
+class StageStarted(TrainingEvent):
+    """A named part of the work began."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
+class Progress(TrainingEvent):
+    """How far the current stage is."""
+
+    stage: str
+    completed: int
+    """Units finished: optimizer steps while `stepping`, pictures while generating or encoding."""
+    total: int
+    loss: float | None
+    """Mean over the steps since the last progress; None unless `stepping`."""
+    learning_rate: float | None
+    units_per_second: float
+    time_left_s: float
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(TrainingEvent):
+    """A checkpoint is complete: if the worker dies, another goes on from here."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Notice(TrainingEvent):
+    """Something a person should know, while the training goes on."""
+
+    reason: str
+    """Stable, for programs, for example RESUMED."""
+    message: str
+
+
+@dataclass(frozen=True)
+class Ended(TrainingEvent):
+    """The training reached a final state."""
+
+    state: str
+    """`succeeded`, `failed` or `cancelled`"""
+    adapter: str
+    """The adapter version that now exists; empty unless it succeeded."""
+    failure_reason: str
+    """Empty unless it failed."""
+    failure_message: str

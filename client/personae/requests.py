@@ -1,0 +1,167 @@
+"""What a caller means -> messages of the contract. Pure: ids come in as arguments, nothing is sent.
+
+The synchronous client uses it, and an asyncio one will: whatever is decided about a request is decided here.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import cast
+
+from personae.errors import InvalidRequest, Violation
+from personae.pictures import Picture
+from personae.resources import Adapter, TrainingConfig
+from personae.v1 import inference_pb2, trainer_pb2, training_pb2
+from personae.vocabulary import ImageFormat, Scheduler, number
+
+CHUNK_BYTES = 1024 * 1024
+"""The contract's limit for one chunk."""
+
+AdapterChoice = Adapter | str | tuple[Adapter | str, float]
+"""An adapter, its name or its id; with a weight where it is not 1."""
+Seeds = Sequence[int] | Sequence[Sequence[int]]
+"""The seeds of every prompt, or for each prompt its own."""
+
+
+def parent(project: str) -> str:
+    """Resource name of a project."""
+    return f"projects/{project}"
+
+
+def resource_name(project: str, collection: str, name: str) -> str:
+    """The full name of what a caller calls by its id (`micah`, `micah/versions/2`) or already by its full name."""
+    return name if name.startswith("projects/") else f"projects/{project}/{collection}/{name}"
+
+
+def upload(dataset: str, pictures: Sequence[Picture]) -> Iterator[trainer_pb2.UploadImagesRequest]:
+    """An upload's messages: the header, then each picture's announcement and its bytes in chunks."""
+    yield trainer_pb2.UploadImagesRequest(header=trainer_pb2.UploadImagesRequest.Header(dataset=dataset))
+    for picture in pictures:
+        content = picture.content()
+        yield trainer_pb2.UploadImagesRequest(
+            image=trainer_pb2.UploadImagesRequest.Image(
+                filename=picture.filename, size_bytes=len(content), caption=picture.caption
+            )
+        )
+        for start in range(0, len(content), CHUNK_BYTES):
+            yield trainer_pb2.UploadImagesRequest(chunk=content[start : start + CHUNK_BYTES])
+
+
+def create_training(
+    project: str,
+    dataset: str,
+    adapter_id: str,
+    request_id: str,
+    *,
+    new_version: bool,
+    base_model: str,
+    trigger_word: str,
+    class_noun: str,
+    config: TrainingConfig,
+) -> trainer_pb2.CreateTrainingRequest:
+    """A request for a training."""
+    return trainer_pb2.CreateTrainingRequest(
+        parent=parent(project),
+        training=training_pb2.Training(
+            dataset=dataset,
+            adapter_id=adapter_id,
+            base_model=base_model,
+            trigger_word=trigger_word,
+            class_noun=class_noun,
+            config=_training_config(config),
+        ),
+        request_id=request_id,
+        new_version=new_version,
+    )
+
+
+def _training_config(config: TrainingConfig) -> training_pb2.TrainingConfig:
+    chosen = {field.name: getattr(config, field.name) for field in fields(config)}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if config.targets is not None:
+        chosen["targets"] = number(training_pb2.LoraTargets.DESCRIPTOR, "targets", config.targets)
+    if config.precision is not None:
+        chosen["precision"] = number(training_pb2.Precision.DESCRIPTOR, "precision", config.precision)
+    try:
+        return training_pb2.TrainingConfig(**chosen)
+    except ValueError as error:
+        # A number that does not fit its field, for example a seed of 2^63.
+        raise InvalidRequest([Violation("config", str(error))]) from None
+
+
+def generate(
+    project: str,
+    prompts: str | Sequence[str],
+    *,
+    adapters: Sequence[AdapterChoice],
+    seeds: Seeds | None,
+    images_per_prompt: int | None,
+    base_model: str,
+    negative_prompt: str,
+    guidance_scale: float | None,
+    steps: int | None,
+    scheduler: Scheduler | None,
+    width: int | None,
+    height: int | None,
+    image_format: ImageFormat,
+) -> inference_pb2.GenerateRequest:
+    """A request for images."""
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    try:
+        return inference_pb2.GenerateRequest(
+            base_model=base_model,
+            adapters=[_adapter_weight(project, choice) for choice in adapters],
+            prompts=[
+                inference_pb2.GenerateRequest.Prompt(text=text, seeds=own)
+                for text, own in zip(texts, _seeds_per_prompt(seeds, len(texts)), strict=True)
+            ],
+            images_per_prompt=images_per_prompt,
+            negative_prompt=negative_prompt,
+            guidance_scale=guidance_scale,
+            steps=steps,
+            scheduler=inference_pb2.Scheduler.ValueType(
+                number(inference_pb2.Scheduler.DESCRIPTOR, "scheduler", scheduler) if scheduler else 0
+            ),
+            width=width,
+            height=height,
+            format=inference_pb2.ImageFormat.ValueType(
+                number(inference_pb2.ImageFormat.DESCRIPTOR, "image_format", image_format)
+            ),
+        )
+    except ValueError as error:
+        raise InvalidRequest([Violation("generate", str(error))]) from None
+
+
+def _adapter_weight(project: str, choice: AdapterChoice) -> inference_pb2.AdapterWeight:
+    adapter, weight = choice if isinstance(choice, tuple) else (choice, None)
+    name = adapter.name if isinstance(adapter, Adapter) else resource_name(project, "adapters", adapter)
+    return inference_pb2.AdapterWeight(adapter=name, weight=weight)
+
+
+def _seeds_per_prompt(seeds: Seeds | None, prompt_count: int) -> list[list[int]]:
+    if not seeds:
+        return [[] for _ in range(prompt_count)]
+    if isinstance(seeds[0], int):
+        return [list(cast(Sequence[int], seeds)) for _ in range(prompt_count)]
+    if len(seeds) != prompt_count:
+        found = f"found seeds for {len(seeds)} prompts; allowed are one list for all, or one for each of {prompt_count}"
+        raise InvalidRequest([Violation("seeds", found)])
+    return [list(own) for own in cast(Sequence[Sequence[int]], seeds)]
+
+
+def rest_of(
+    effective: inference_pb2.GenerateRequest, missing: Sequence[tuple[int, int]]
+) -> inference_pb2.GenerateRequest:
+    """The request for what a cut stream did not bring.
+
+    effective: the request as the server completed it, with adapter versions, defaults and seeds.
+    missing: (prompt index, seed) of each image still wanted, in the order of their indices; the answer counts so too.
+    """
+    rest = inference_pb2.GenerateRequest()
+    rest.CopyFrom(effective)
+    del rest.prompts[:]
+    for prompt_index in sorted({prompt_index for prompt_index, _ in missing}):
+        rest.prompts.add(
+            text=effective.prompts[prompt_index].text,
+            seeds=[seed for wanted, seed in missing if wanted == prompt_index],
+        )
+    return rest

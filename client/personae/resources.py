@@ -1,0 +1,210 @@
+"""What the services keep, as plain frozen dataclasses: datasets, trainings, adapters, pictures.
+
+Nothing here knows protobuf; `wire.py` builds these from messages.
+"""
+
+import io
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from PIL import Image as Pillow
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    """What the picture doctor found in one uploaded picture."""
+
+    filename: str
+    accepted: bool
+    rejection: str
+    """Why it was refused, for example `truncated` or `near-duplicate`; empty when accepted."""
+    detail: str
+    """What was found and what is allowed, for a person; empty when accepted."""
+    width: int
+    """In pixels, as stored; 0 where it could not be read."""
+    height: int
+    source_format: str
+    """`JPEG`, `PNG` or `WEBP`; empty when it is none of them."""
+    conversions: tuple[str, ...]
+    """What was changed while storing it."""
+    caption: str
+    digest: str
+    """SHA-256 (hex) of the stored picture; empty when refused."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pictures to learn from, with the picture doctor's report."""
+
+    name: str
+    """`projects/{project}/datasets/{dataset}`"""
+    create_time: datetime
+    update_time: datetime
+    digest: str
+    """SHA-256 (hex) over the accepted pictures and captions: equal digests train alike."""
+    ready: bool
+    """Whether a training can start."""
+    accepted_count: int
+    rejected_count: int
+    minimum_count: int
+    """Fewest accepted pictures that a training starts with."""
+    images: tuple[ImageReport, ...]
+    """One for each uploaded picture, in order; empty in a listing."""
+    advice: tuple[str, ...]
+    """Sentences for a person: what would make the result better."""
+
+    @property
+    def rejected(self) -> tuple[ImageReport, ...]:
+        """The pictures that no training will use."""
+        return tuple(image for image in self.images if not image.accepted)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Hyper-parameters. None leaves the choice to the server, which makes it for the base model."""
+
+    steps: int | None = None
+    """Optimizer steps, 1 to 20,000."""
+    batch_size: int | None = None
+    """Pictures per step, 1 to 64."""
+    learning_rate: float | None = None
+    """Peak learning rate of AdamW, above 0 and at most 0.1."""
+    warmup_steps: int | None = None
+    """Steps of linear warm-up, 0 to `steps`."""
+    rank: int | None = None
+    """LoRA rank, 1 to 128."""
+    alpha: float | None = None
+    """LoRA alpha, above 0 and at most 1024; the update is scaled by alpha / rank."""
+    targets: str | None = None
+    """`attention` or `attention-and-convolution`."""
+    resolution: int | None = None
+    """Side in pixels of the square that pictures are cropped to, 64 to 2048."""
+    seed: int | None = None
+    """Seed of everything random, 0 to 2^63 - 1."""
+    precision: str | None = None
+    """`float32` or `bfloat16`."""
+    min_snr_gamma: float | None = None
+    """Gamma of min-SNR loss weighting (Hang et al. 2023), at most 100; 0 turns it off."""
+    caption_dropout: float | None = None
+    """Chance per picture and step that its caption is emptied, 0 to 0.5."""
+    prior_weight: float | None = None
+    """Weight of the class pictures' loss (Ruiz et al. 2022), 0 to 10; 0 turns prior preservation off."""
+    prior_images: int | None = None
+    """Class pictures to generate, 1 to 1,000."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints, 1 to 20,000."""
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """A training as the server knew it at one moment."""
+
+    name: str
+    """`projects/{project}/trainings/{training}`"""
+    state: str
+    """`queued`, `preparing`, `training`, `publishing`, `succeeded`, `failed` or `cancelled`"""
+    dataset: str
+    adapter: str
+    """The adapter version it publishes; it exists once the state is `succeeded`."""
+    base_model: str
+    trigger_word: str
+    class_noun: str
+    config: TrainingConfig
+    """What was asked for."""
+    effective_config: TrainingConfig
+    """What is used: nothing is None."""
+    completed_steps: int
+    create_time: datetime
+    start_time: datetime | None
+    """When a worker first took it; None while queued."""
+    end_time: datetime | None
+    failure_reason: str
+    """Stable, for programs; empty unless it failed."""
+    failure_message: str
+    cancel_requested: bool
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that belongs to an adapter version."""
+
+    artifact_id: str
+    media_type: str
+    size_bytes: int
+    digest: str
+    """SHA-256 (hex) of the content."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One version of an adapter. It never changes."""
+
+    name: str
+    """`projects/{project}/adapters/{adapter}/versions/{version}`"""
+    base_model: str
+    base_model_digest: str
+    training: str
+    """The training that made it; empty where it was imported."""
+    trigger_word: str
+    class_noun: str
+    rank: int
+    targets: str
+    create_time: datetime
+    artifacts: tuple[Artifact, ...]
+    """What can be downloaded, the adapter file first."""
+
+    def prompt(self, scene: str) -> str:
+        """A prompt that shows the subject in `scene`, worded as the training's prompts were."""
+        return f"a picture of {self.trigger_word} {self.class_noun}, {scene}"
+
+
+@dataclass(frozen=True)
+class GenerationProgress:
+    """How far a generation is."""
+
+    finished: int
+    """Images that have arrived."""
+    total: int
+    images_ahead: int
+    """Other callers' images in the queue before the first of these; 0 once work has begun."""
+    completed_steps: int
+    """Denoising steps finished, of the group of images in work."""
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """A generated image."""
+
+    index: int
+    """Position among the images asked for, counted over prompts and their seeds from 0."""
+    prompt_index: int
+    prompt: str
+    seed: int
+    """With the same prompt and settings it gives the same image again."""
+    width: int
+    height: int
+    media_type: str
+    content: bytes
+    """The file; empty when `filtered`."""
+    digest: str
+    """SHA-256 (hex) of `content`."""
+    filtered: bool
+    """True when a checker refused the image."""
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file as it came, with the record of how it was made that it carries."""
+        path = Path(path)
+        path.write_bytes(self.content)
+        return path
+
+    def picture(self) -> Pillow.Image:
+        """The decoded picture."""
+        with Pillow.open(io.BytesIO(self.content), formats=("PNG", "WEBP", "JPEG")) as picture:
+            picture.load()
+        return picture
+
+    def _repr_png_(self) -> bytes | None:
+        """For notebooks."""
+        return self.content if self.media_type == "image/png" and self.content else None

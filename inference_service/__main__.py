@@ -1,0 +1,86 @@
+"""`python -m inference_service`: read the environment, load, build, serve until stopped.
+
+Its one rule: everything is built here, top to bottom. The base models load while the object store is waited for.
+"""
+
+import asyncio
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+from personae.v1 import inference_pb2
+from personae.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
+
+from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
+from inference_service.adapter_cache import AdapterCache
+from inference_service.adapters import Adapters
+from inference_service.admission import Admission
+from inference_service.servicer import InferenceServicer
+from inference_service.settings import OTHER_PROCESSES, InferenceSettings
+from inference_service.studio import ServedBaseModel, Studio
+from service_kit.logs import configure_logs
+from service_kit.serving import Endpoint, StartError, connect_store, run_service, serve_until_stopped
+from service_kit.settings import PREFIX, read_settings
+
+if TYPE_CHECKING:
+    from inference_service.diffusers_engine import DiffusersEngine
+
+_SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
+# Threads wait for the store most of the time; one that does not answer must not hold up the encoding of images.
+_THREADS = 32
+
+
+def load_engines(entries: list[BaseModelEntry], batch_size: int) -> dict[str, "DiffusersEngine"]:
+    """Load every base model. Takes about ten seconds, most of it imports."""
+    from inference_service.diffusers_engine import DiffusersEngine
+
+    return {entry.name: DiffusersEngine(entry, batch_size) for entry in entries}
+
+
+async def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    configure_logs()
+    settings = read_settings(InferenceSettings, os.environ, OTHER_PROCESSES)
+    try:
+        entries = list(read_allow_list(settings.base_models.split(",")).values())
+    except CatalogError as error:
+        raise StartError(f"{PREFIX}BASE_MODELS: {error}") from error
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
+
+    loading = asyncio.create_task(asyncio.to_thread(load_engines, entries, settings.inference_batch_size))
+    store = await connect_store(settings.store)
+    engines = await loading
+
+    from base_models.prompt_tokens import PromptTokens
+
+    served = {
+        entry.name: ServedBaseModel(entry, entry.digest(), PromptTokens(entry).count, engines[entry.name])
+        for entry in entries
+    }
+    cache = AdapterCache(store, settings.inference_cache_dir, settings.inference_cache_bytes)
+    admission = Admission(settings.inference_images_waiting, time.monotonic)
+    studio = Studio(served, Adapters(store, cache, time.monotonic), admission, time.monotonic)
+    # The stubs call every rpc abstract; those that are not built yet are the generated base class's.
+    servicer = InferenceServicer(studio)  # type: ignore[abstract]
+
+    def add_services(server: grpc.aio.Server) -> None:
+        add_InferenceServiceServicer_to_server(servicer, server)
+
+    endpoint = Endpoint(
+        settings.inference_address,
+        f"{PREFIX}INFERENCE_ADDRESS",
+        settings.inference_health_address,
+        f"{PREFIX}INFERENCE_HEALTH_ADDRESS",
+        settings.inference_reflection,
+    )
+    try:
+        await serve_until_stopped(endpoint, add_services, [_SERVICE], settings.inference_drain_s, asyncio.Event())
+    finally:
+        for engine in engines.values():
+            engine.close()
+
+
+if __name__ == "__main__":
+    run_service(main)

@@ -1,0 +1,56 @@
+"""The engine's port: whatever denoises. It takes generations that were admitted, with their adapters read and checked.
+
+Its one rule: an image depends on its request, prompt and seed, never on who shared a batch with it.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from inference_service.events import Progress
+from inference_service.generation import GenerationRequest, ImageTask
+from service_kit.names import AdapterVersionName
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AppliedAdapter:
+    """An adapter version to apply. `digest` is the SHA-256 (hex) of its file, so equal digests mean equal tensors."""
+
+    name: AdapterVersionName
+    digest: str
+    weight: float
+    tensors: "Mapping[str, Tensor]"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished image as pixels_HWC, uint8 RGB."""
+
+    task: ImageTask
+    pixels_HWC: "NDArray[numpy.uint8]"
+
+
+class Engine(Protocol):
+    """Denoises for one base model."""
+
+    def read_adapter(self, body: bytes) -> "Mapping[str, Tensor]":
+        """Tensors of an adapter file, checked against this engine's denoiser. Blocks; may be called from any thread.
+
+        Raises base_models.adapter_file.AdapterInvalid.
+        """
+        ...
+
+    def generate(
+        self, request: GenerationRequest, adapters: Sequence[AppliedAdapter]
+    ) -> AsyncGenerator[Progress | Picture, Any]:
+        """Yield every image as it is finished, in any order, and Progress before the first step and after each.
+
+        Closing or cancelling the iteration frees the work within one denoising step; before the first step nothing is
+        computed at all.
+        """
+        ...

@@ -1,0 +1,231 @@
+"""A request for images, before and after its check. Pure: tokens are counted and seeds drawn by what is passed in.
+
+A `GenerationDraft` is what a caller sent. `check` turns it into a `GenerationRequest`, in which nothing is missing, or
+raises InvalidRequest with everything that is wrong.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from base_models.catalog import BaseModelEntry, SchedulerName
+from service_kit.errors import Violations
+from service_kit.names import AdapterName, AdapterVersionName, MalformedName, parse_adapter
+
+FileFormat = Literal["png", "webp", "jpeg"]
+
+MAX_PROMPTS = 64
+MAX_IMAGES_PER_PROMPT = 64
+MAX_IMAGES = 256
+MAX_ADAPTERS = 8
+MAX_ADAPTER_WEIGHT = 2.0
+MAX_STEPS = 150
+MAX_GUIDANCE_SCALE = 30.0
+MAX_SEED = 2**63 - 1
+# Counting tokens takes time, so texts that cannot be right are not counted.
+MAX_PROMPT_CHARACTERS = 10_000
+
+
+@dataclass(frozen=True)
+class PromptDraft:
+    """A prompt as sent; no seeds means that they are to be drawn."""
+
+    text: str
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class AdapterDraft:
+    """An adapter as named by the caller."""
+
+    adapter: str
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class GenerationDraft:
+    """A request as sent: None and empty text mean the default. Choices that are unknown are passed on as text."""
+
+    prompts: tuple[PromptDraft, ...]
+    base_model: str = ""
+    adapters: tuple[AdapterDraft, ...] = ()
+    images_per_prompt: int | None = None
+    negative_prompt: str = ""
+    guidance_scale: float | None = None
+    steps: int | None = None
+    scheduler: str | None = None
+    width: int | None = None
+    height: int | None = None
+    file_format: str | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt and the seed of each image wanted of it."""
+
+    text: str
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WantedAdapter:
+    """An adapter and its weight; a name without a version means the latest."""
+
+    name: AdapterName | AdapterVersionName
+    weight: float
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """One image of a request. `index` counts over prompts and their seeds from 0."""
+
+    index: int
+    prompt_index: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What will be computed, every default filled in. Sizes are in pixels."""
+
+    base_model: str
+    adapters: tuple[WantedAdapter, ...]
+    prompts: tuple[Prompt, ...]
+    images_per_prompt: int
+    negative_prompt: str
+    guidance_scale: float
+    steps: int
+    scheduler: SchedulerName
+    width: int
+    height: int
+    file_format: FileFormat
+
+    @property
+    def tasks(self) -> tuple[ImageTask, ...]:
+        """Every image, in order."""
+        places = [(number, seed) for number, prompt in enumerate(self.prompts) for seed in prompt.seeds]
+        return tuple(ImageTask(index, number, seed) for index, (number, seed) in enumerate(places))
+
+
+def check(
+    draft: GenerationDraft,
+    base_model: BaseModelEntry,
+    allowed: tuple[str, ...],
+    count_tokens: Callable[[str], int],
+    draw_seed: Callable[[], int],
+) -> GenerationRequest:
+    """Fill in the defaults of `base_model`, which the draft names or implies. Raises InvalidRequest.
+
+    allowed: the names of all base models that are served; where the draft names none of them, `base_model` is any.
+    """
+    violations = Violations()
+    violations.check(
+        not draft.base_model or draft.base_model in allowed,
+        "base_model",
+        draft.base_model,
+        f"one of {', '.join(allowed)}",
+    )
+    adapters = _check_adapters(draft, violations)
+    images_per_prompt = 1 if draft.images_per_prompt is None else draft.images_per_prompt
+    _check_prompts(draft, images_per_prompt, base_model.max_prompt_tokens, count_tokens, violations)
+    if draft.negative_prompt:
+        _check_text("negative_prompt", draft.negative_prompt, base_model.max_prompt_tokens, count_tokens, violations)
+    defaults = base_model.generation
+    steps = defaults.steps if draft.steps is None else draft.steps
+    guidance_scale = defaults.guidance_scale if draft.guidance_scale is None else draft.guidance_scale
+    scheduler = draft.scheduler or defaults.scheduler
+    file_format = draft.file_format or "png"
+    width = base_model.default_size if draft.width is None else draft.width
+    height = base_model.default_size if draft.height is None else draft.height
+    violations.check(1 <= steps <= MAX_STEPS, "steps", steps, f"1 to {MAX_STEPS}")
+    # The comparison is false for NaN too.
+    violations.check(
+        1 <= guidance_scale <= MAX_GUIDANCE_SCALE, "guidance_scale", guidance_scale, f"1 to {MAX_GUIDANCE_SCALE:g}"
+    )
+    violations.check(
+        scheduler in get_args(SchedulerName), "scheduler", scheduler, f"one of {', '.join(get_args(SchedulerName))}"
+    )
+    violations.check(
+        file_format in get_args(FileFormat), "format", file_format, f"one of {', '.join(get_args(FileFormat))}"
+    )
+    for field, size in (("width", width), ("height", height)):
+        violations.check(
+            size % base_model.size_step == 0 and base_model.min_size <= size <= base_model.max_size,
+            field,
+            size,
+            f"a multiple of {base_model.size_step} from {base_model.min_size} to {base_model.max_size}",
+        )
+    violations.raise_if_any()
+    return GenerationRequest(
+        base_model=base_model.name,
+        adapters=adapters,
+        prompts=tuple(
+            Prompt(prompt.text, prompt.seeds or tuple(draw_seed() for _ in range(images_per_prompt)))
+            for prompt in draft.prompts
+        ),
+        images_per_prompt=images_per_prompt,
+        negative_prompt=draft.negative_prompt,
+        guidance_scale=guidance_scale,
+        steps=steps,
+        scheduler=scheduler,  # type: ignore[arg-type]
+        width=width,
+        height=height,
+        file_format=file_format,  # type: ignore[arg-type]
+    )
+
+
+def _check_adapters(draft: GenerationDraft, violations: Violations) -> tuple[WantedAdapter, ...]:
+    violations.check(len(draft.adapters) <= MAX_ADAPTERS, "adapters", len(draft.adapters), f"at most {MAX_ADAPTERS}")
+    wanted: list[WantedAdapter] = []
+    seen: dict[AdapterName, int] = {}
+    for index, adapter in enumerate(draft.adapters[:MAX_ADAPTERS]):
+        weight = 1.0 if adapter.weight is None else adapter.weight
+        bound = MAX_ADAPTER_WEIGHT
+        violations.check(-bound <= weight <= bound, f"adapters[{index}].weight", weight, f"{-bound:g} to {bound:g}")
+        try:
+            name = parse_adapter(adapter.adapter)
+        except MalformedName as error:
+            violations.add(f"adapters[{index}].adapter", str(error))
+            continue
+        # Two versions of one adapter count as the same: without a version, which one is meant changes with time.
+        first = seen.setdefault(name if isinstance(name, AdapterName) else name.adapter_name, index)
+        if first != index:
+            violations.add(
+                f"adapters[{index}].adapter", f"found the adapter of adapters[{first}] again; name each once"
+            )
+        wanted.append(WantedAdapter(name, weight))
+    return tuple(wanted)
+
+
+def _check_prompts(
+    draft: GenerationDraft,
+    images_per_prompt: int,
+    max_tokens: int,
+    count_tokens: Callable[[str], int],
+    violations: Violations,
+) -> None:
+    most = MAX_IMAGES_PER_PROMPT
+    violations.check(1 <= len(draft.prompts) <= MAX_PROMPTS, "prompts", len(draft.prompts), f"1 to {MAX_PROMPTS}")
+    violations.check(1 <= images_per_prompt <= most, "images_per_prompt", images_per_prompt, f"1 to {most}")
+    for index, prompt in enumerate(draft.prompts[:MAX_PROMPTS]):
+        _check_text(f"prompts[{index}].text", prompt.text, max_tokens, count_tokens, violations)
+        violations.check(len(prompt.seeds) <= most, f"prompts[{index}].seeds", len(prompt.seeds), f"at most {most}")
+        for place, seed in enumerate(prompt.seeds[:most]):
+            violations.check(0 <= seed <= MAX_SEED, f"prompts[{index}].seeds[{place}]", seed, "0 to 2^63 - 1")
+    images = sum(len(prompt.seeds) or images_per_prompt for prompt in draft.prompts)
+    violations.check(images <= MAX_IMAGES, "prompts", f"{images} images", f"at most {MAX_IMAGES} images in one request")
+
+
+def _check_text(
+    field: str, text: str, max_tokens: int, count_tokens: Callable[[str], int], violations: Violations
+) -> None:
+    if not text.strip():
+        violations.add(
+            field, "found nothing but spaces; say what to draw" if text else "found nothing; say what to draw"
+        )
+    elif "\0" in text:
+        violations.add(field, "found a NUL character; allowed is text")
+    elif len(text) > MAX_PROMPT_CHARACTERS:
+        violations.add(field, f"found {len(text)} characters; allowed are {MAX_PROMPT_CHARACTERS}")
+    elif (tokens := count_tokens(text)) > max_tokens:
+        violations.add(field, f"found {tokens} tokens; allowed are {max_tokens}; shorten it, it is never cut for you")

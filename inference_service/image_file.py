@@ -1,0 +1,87 @@
+"""Pixels to files, each carrying where it came from: prompt, seed, adapters, base model and the mark of a generator.
+
+PNG holds it in text chunks, WebP and JPEG in EXIF.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from inference_service.engine import AppliedAdapter
+from inference_service.generation import FileFormat, GenerationRequest, ImageTask
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+GENERATOR = "personae"
+_LOSSY_QUALITY = 90
+_EXIF_DESCRIPTION, _EXIF_SOFTWARE = 0x010E, 0x0131
+# JPEG holds at most 64 KB of EXIF; nobody's prompt is longer than this, but padding can be.
+_EXIF_TEXT_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything it takes to make the image again."""
+
+    request: GenerationRequest
+    task: ImageTask
+    base_model_digest: str
+    adapters: tuple[AppliedAdapter, ...]
+
+    def entries(self) -> dict[str, str]:
+        """By keyword, as text."""
+        request = self.request
+        adapters = [
+            {"adapter": str(adapter.name), "digest": adapter.digest, "weight": adapter.weight}
+            for adapter in self.adapters
+        ]
+        return {
+            "prompt": request.prompts[self.task.prompt_index].text,
+            "negative_prompt": request.negative_prompt,
+            "seed": str(self.task.seed),
+            "adapters": json.dumps(adapters),
+            "base_model": request.base_model,
+            "base_model_digest": self.base_model_digest,
+            "steps": str(request.steps),
+            "guidance_scale": str(request.guidance_scale),
+            "scheduler": request.scheduler,
+        }
+
+
+def media_type(file_format: FileFormat) -> str:
+    """For example `image/png`."""
+    return f"image/{file_format}"
+
+
+def encode(pixels_HWC: "NDArray[numpy.uint8]", file_format: FileFormat, provenance: Provenance) -> bytes:
+    """The bytes of a file with these pixels."""
+    picture = Image.fromarray(pixels_HWC)
+    file = io.BytesIO()
+    if file_format == "png":
+        picture.save(file, "PNG", pnginfo=_text_chunks(provenance))
+    else:
+        picture.save(file, file_format.upper(), quality=_LOSSY_QUALITY, exif=_exif(provenance))
+    return file.getvalue()
+
+
+def _text_chunks(provenance: Provenance) -> PngInfo:
+    chunks = PngInfo()
+    chunks.add_itxt("Software", GENERATOR)
+    for keyword, text in provenance.entries().items():
+        chunks.add_itxt(keyword, text)
+    return chunks
+
+
+def _exif(provenance: Provenance) -> Image.Exif:
+    exif = Image.Exif()
+    exif[_EXIF_SOFTWARE] = GENERATOR
+    exif[_EXIF_DESCRIPTION] = json.dumps(
+        {keyword: text[:_EXIF_TEXT_CHARACTERS] for keyword, text in provenance.entries().items()}
+    )
+    return exif

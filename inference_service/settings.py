@@ -1,0 +1,36 @@
+"""The inference service's deployment settings: every `PERSONAE_…` variable it reads, with its meaning and default."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from inference_service.generation import MAX_IMAGES
+from service_kit.settings import Address, StoreSettings
+
+OTHER_PROCESSES = ("TRAINER_",)
+
+
+class InferenceSettings(BaseModel):
+    """Field `inference_batch_size` is read from `PERSONAE_INFERENCE_BATCH_SIZE`, and so on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    store: StoreSettings = StoreSettings()
+    base_models: str = "toon-64"
+    """Allow-list of base models, by commas: `name` of a bundled one or `name=/folder`. The first is the default."""
+    inference_address: Address = "127.0.0.1:50052"
+    """Where to serve."""
+    inference_health_address: Address = "127.0.0.1:50062"
+    """Where to serve gRPC health in plaintext, for probes."""
+    inference_reflection: bool = True
+    """Whether callers may list the services and messages."""
+    inference_batch_size: int = Field(default=4, ge=1, le=64)
+    """Images denoised together, all of one request. More is faster per image and takes more memory."""
+    inference_images_waiting: int = Field(default=MAX_IMAGES, ge=MAX_IMAGES)
+    """Images admitted and not yet finished; beyond it Generate answers RESOURCE_EXHAUSTED. A whole request must fit."""
+    inference_cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "personae" / "adapters")
+    """Where downloaded adapter files are kept, named by their SHA-256. May be shared and may be deleted at any time."""
+    inference_cache_bytes: int = Field(default=4 * 1024**3, ge=0)
+    """Most bytes kept there; the longest unused files go first."""
+    inference_drain_s: float = Field(default=20.0, ge=0)
+    """How long a stop waits for running generations, in seconds."""

@@ -1,0 +1,138 @@
+"""The contract's messages to this service's own types, and back. Decides nothing.
+
+Enum values that this release does not know are passed on as text, so that they are refused with all else that is wrong.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from google.protobuf import duration_pb2
+from personae.v1 import inference_pb2 as pb
+
+from base_models.catalog import SchedulerName
+from inference_service.admission import Admission
+from inference_service.events import Accepted, Done, Event, FinishedImage, Progress, Queued
+from inference_service.generation import AdapterDraft, FileFormat, GenerationDraft, GenerationRequest, PromptDraft
+from inference_service.studio import ServedBaseModel
+
+_SCHEDULERS: dict[SchedulerName, "pb.Scheduler.ValueType"] = {
+    "ddim": pb.SCHEDULER_DDIM,
+    "euler": pb.SCHEDULER_EULER,
+    "dpm_solver_multistep": pb.SCHEDULER_DPM_SOLVER_MULTISTEP,
+}
+_FORMATS: dict[FileFormat, "pb.ImageFormat.ValueType"] = {
+    "png": pb.IMAGE_FORMAT_PNG,
+    "webp": pb.IMAGE_FORMAT_WEBP,
+    "jpeg": pb.IMAGE_FORMAT_JPEG,
+}
+_SCHEDULER_NAMES: dict[int, str] = {value: name for name, value in _SCHEDULERS.items()}
+_FORMAT_NAMES: dict[int, str] = {value: name for name, value in _FORMATS.items()}
+
+
+def to_draft(request: pb.GenerateRequest) -> GenerationDraft:
+    """What the caller sent."""
+    return GenerationDraft(
+        prompts=tuple(PromptDraft(prompt.text, tuple(prompt.seeds)) for prompt in request.prompts),
+        base_model=request.base_model,
+        adapters=tuple(
+            AdapterDraft(adapter.adapter, adapter.weight if adapter.HasField("weight") else None)
+            for adapter in request.adapters
+        ),
+        images_per_prompt=request.images_per_prompt if request.HasField("images_per_prompt") else None,
+        negative_prompt=request.negative_prompt,
+        guidance_scale=request.guidance_scale if request.HasField("guidance_scale") else None,
+        steps=request.steps if request.HasField("steps") else None,
+        scheduler=_SCHEDULER_NAMES.get(request.scheduler, str(request.scheduler)) if request.scheduler else None,
+        width=request.width if request.HasField("width") else None,
+        height=request.height if request.HasField("height") else None,
+        file_format=_FORMAT_NAMES.get(request.format, str(request.format)) if request.format else None,
+    )
+
+
+def from_event(event: Event) -> pb.GenerateResponse:
+    """One message of the stream."""
+    match event:
+        case Accepted():
+            accepted = pb.GenerateResponse.Accepted(
+                generation=event.generation,
+                image_count=len(event.request.tasks),
+                effective_request=_effective_request(event.request),
+            )
+            return pb.GenerateResponse(accepted=accepted)
+        case Queued():
+            return pb.GenerateResponse(queued=pb.GenerateResponse.Queued(images_ahead=event.images_ahead))
+        case Progress():
+            progress = pb.GenerateResponse.Progress(
+                indices=event.indices, completed_steps=event.completed_steps, total_steps=event.total_steps
+            )
+            return pb.GenerateResponse(progress=progress)
+        case FinishedImage():
+            return pb.GenerateResponse(image=_image(event))
+        case Done():
+            done = pb.GenerateResponse.Done(
+                image_count=event.image_count,
+                queue_time=_duration(event.queue_s),
+                generation_time=_duration(event.generation_s),
+            )
+            return pb.GenerateResponse(done=done)
+
+
+def from_serving(served: Iterable[ServedBaseModel], admission: Admission) -> pb.GetServingInfoResponse:
+    """What is served and how busy it is."""
+    return pb.GetServingInfoResponse(
+        base_models=[_base_model(base) for base in served],
+        images_waiting=admission.waiting,
+        images_waiting_limit=admission.limit,
+    )
+
+
+def _effective_request(request: GenerationRequest) -> pb.GenerateRequest:
+    return pb.GenerateRequest(
+        base_model=request.base_model,
+        adapters=[pb.AdapterWeight(adapter=str(wanted.name), weight=wanted.weight) for wanted in request.adapters],
+        prompts=[pb.GenerateRequest.Prompt(text=prompt.text, seeds=prompt.seeds) for prompt in request.prompts],
+        images_per_prompt=request.images_per_prompt,
+        negative_prompt=request.negative_prompt,
+        guidance_scale=request.guidance_scale,
+        steps=request.steps,
+        scheduler=_SCHEDULERS[request.scheduler],
+        width=request.width,
+        height=request.height,
+        format=_FORMATS[request.file_format],
+    )
+
+
+def _image(image: FinishedImage) -> pb.GenerateResponse.Image:
+    return pb.GenerateResponse.Image(
+        index=image.task.index,
+        prompt_index=image.task.prompt_index,
+        seed=image.task.seed,
+        finish_reason=pb.GenerateResponse.Image.FINISH_REASON_COMPLETED,
+        content=image.content,
+        media_type=image.media_type,
+        width=image.width,
+        height=image.height,
+        digest=image.digest,
+    )
+
+
+def _base_model(base: ServedBaseModel) -> pb.ServedBaseModel:
+    entry = base.entry
+    return pb.ServedBaseModel(
+        base_model=entry.name,
+        digest=base.digest,
+        size_step=entry.size_step,
+        min_size=entry.min_size,
+        max_size=entry.max_size,
+        default_size=entry.default_size,
+        max_prompt_tokens=entry.max_prompt_tokens,
+        default_steps=entry.generation.steps,
+        default_guidance_scale=entry.generation.guidance_scale,
+        default_scheduler=_SCHEDULERS[entry.generation.scheduler],
+    )
+
+
+def _duration(seconds: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromTimedelta(timedelta(seconds=seconds))
+    return duration

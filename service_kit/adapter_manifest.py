@@ -1,0 +1,88 @@
+"""The adapter manifest: what a worker publishes and both services read. Its existence is the adapter's."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from service_kit import schema
+from service_kit.document import Document
+from service_kit.names import AdapterName, AdapterVersionName
+from service_kit.store import ObjectMissing, ObjectStore
+
+ADAPTER_FILE = "adapter.safetensors"
+Targets = Literal["attention", "attention_and_convolution"]
+
+
+class ArtifactEntry(BaseModel):
+    """A file of an adapter version, stored as a blob named by its digest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    artifact_id: str
+    media_type: str
+    size_bytes: int
+    digest: str
+
+
+class AdapterReservation(Document):
+    """Which training may publish an adapter version."""
+
+    training: str
+
+
+class AdapterManifest(Document):
+    """An adapter version. `artifacts` begins with the adapter file."""
+
+    project: str
+    adapter: str
+    version: int
+    base_model: str
+    base_model_digest: str
+    training: str
+    dataset_digest: str
+    trigger_word: str
+    class_noun: str
+    rank: int
+    targets: Targets
+    training_config: dict[str, Any]
+    created_at: datetime
+    artifacts: tuple[ArtifactEntry, ...]
+
+    @property
+    def name(self) -> AdapterVersionName:
+        return AdapterVersionName(self.project, self.adapter, self.version)
+
+    def artifact(self, artifact_id: str) -> ArtifactEntry | None:
+        """The artifact with this id, if there is one."""
+        return next((entry for entry in self.artifacts if entry.artifact_id == artifact_id), None)
+
+
+def read_manifest(store: ObjectStore, name: AdapterVersionName) -> AdapterManifest | None:
+    """The manifest of a version, or None where it is not published."""
+    try:
+        return AdapterManifest.from_json(store.get(schema.adapter_manifest(name)).body)
+    except ObjectMissing:
+        return None
+
+
+def read_reservation(store: ObjectStore, name: AdapterVersionName) -> AdapterReservation | None:
+    """The reservation of a version, or None where nobody made one."""
+    try:
+        return AdapterReservation.from_json(store.get(schema.adapter_reservation(name)).body)
+    except ObjectMissing:
+        return None
+
+
+def versions(store: ObjectStore, name: AdapterName) -> list[int]:
+    """Version numbers that are reserved or published, ascending."""
+    return sorted(schema.version_of_folder(folder) for folder in store.folders(schema.adapter_versions_prefix(name)))
+
+
+def read_latest(store: ObjectStore, name: AdapterName) -> AdapterManifest | None:
+    """The manifest of the highest published version, or None."""
+    for version in reversed(versions(store, name)):
+        manifest = read_manifest(store, name.version(version))
+        if manifest is not None:
+            return manifest
+    return None

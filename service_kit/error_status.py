@@ -1,0 +1,150 @@
+"""The one error table: which gRPC status an error has, and which google.rpc details it carries.
+
+An interceptor applies it to unary and streaming calls alike. An error the table does not know becomes a logged INTERNAL
+that says nothing about itself to the caller.
+"""
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2, message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from service_kit.errors import (
+    DataLost,
+    InvalidRequest,
+    PreconditionUnmet,
+    ResourceExists,
+    ResourceMissing,
+    SequenceOutOfRange,
+    ServiceError,
+    ServiceUnavailable,
+    TryLater,
+    WriteConflict,
+)
+from service_kit.store import StoreUnavailable
+
+_DOMAIN = "personae"
+_STORE_RETRY_S = 2.0
+_logger = logging.getLogger(__name__)
+
+_TABLE: dict[type[Exception], grpc.StatusCode] = {
+    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    ResourceMissing: grpc.StatusCode.NOT_FOUND,
+    ResourceExists: grpc.StatusCode.ALREADY_EXISTS,
+    PreconditionUnmet: grpc.StatusCode.FAILED_PRECONDITION,
+    SequenceOutOfRange: grpc.StatusCode.OUT_OF_RANGE,
+    TryLater: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ServiceUnavailable: grpc.StatusCode.UNAVAILABLE,
+    WriteConflict: grpc.StatusCode.ABORTED,
+    DataLost: grpc.StatusCode.DATA_LOSS,
+}
+
+
+def to_status(error: Exception) -> status_pb2.Status:
+    """The google.rpc.Status of any error."""
+    if isinstance(error, StoreUnavailable):
+        _logger.warning("the object store is away: %s", error)
+        error = ServiceUnavailable("STORE_UNAVAILABLE", "the object store does not answer", _STORE_RETRY_S)
+    if isinstance(error, NotImplementedError):
+        return _status(grpc.StatusCode.UNIMPLEMENTED, "this rpc is not built yet", "NOT_BUILT_YET", [])
+    code = _TABLE.get(type(error))
+    if code is None or not isinstance(error, ServiceError):
+        _logger.error("unexpected error", exc_info=error)
+        return _status(grpc.StatusCode.INTERNAL, "internal error; the server's log has it", "INTERNAL", [])
+    return _status(code, str(error), error.reason, _details(error))
+
+
+def _details(error: ServiceError) -> list[message.Message]:
+    match error:
+        case InvalidRequest():
+            violations = [
+                error_details_pb2.BadRequest.FieldViolation(field=found.field, description=found.description)
+                for found in error.violations
+            ]
+            return [error_details_pb2.BadRequest(field_violations=violations)]
+        case ResourceMissing() | ResourceExists():
+            return [error_details_pb2.ResourceInfo(resource_type=error.kind, resource_name=error.name)]
+        case PreconditionUnmet():
+            violation = error_details_pb2.PreconditionFailure.Violation(
+                type=error.reason, subject=error.subject, description=str(error)
+            )
+            return [error_details_pb2.PreconditionFailure(violations=[violation])]
+        case SequenceOutOfRange():
+            violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=str(error))
+            return [error_details_pb2.BadRequest(field_violations=[violation])]
+        case TryLater() | ServiceUnavailable():
+            delay = duration_pb2.Duration()
+            delay.FromMilliseconds(int(error.retry_after_s * 1000))
+            return [error_details_pb2.RetryInfo(retry_delay=delay)]
+    return []
+
+
+def _status(code: grpc.StatusCode, text: str, reason: str, details: list[message.Message]) -> status_pb2.Status:
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=_DOMAIN)
+    status = status_pb2.Status(code=code.value[0], message=text)
+    for detail in (info, *details):
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Turns what handlers raise into statuses.
+
+    It wraps the handler itself: a `try` round `continuation()` would see nothing of what the handler raises.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        build = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[(handler.request_streaming, handler.response_streaming)]
+        behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        wrap = _wrap_stream if handler.response_streaming else _wrap_unary
+        return build(wrap(behaviour), handler.request_deserializer, handler.response_serializer)
+
+
+def _wrap_unary(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            answer = behaviour(request, context)
+            return await answer if inspect.isawaitable(answer) else answer
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await _abort(context, error)
+
+    return handle
+
+
+def _wrap_stream(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
+    async def handle(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        try:
+            async for answer in behaviour(request, context):
+                yield answer
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await _abort(context, error)
+
+    return handle
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: Exception) -> NoReturn:
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)

@@ -1,0 +1,29 @@
+"""Structured logs: one JSON object a line on standard error, so that standard output stays free for the ready line."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["error"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def configure_logs() -> None:
+    """Send every log record of this process to standard error. Called once, by a `__main__`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    # These tell of every request at INFO.
+    for chatty in ("httpx", "urllib3", "diffusers", "transformers", "accelerate"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,163 @@
+"""The object store port over S3, through the `minio` SDK: the only file that imports it.
+
+Its one rule: a conditional write is sent once, and any answer but success is settled by reading back who won. The SDK
+cannot send `If-None-Match` or `If-Match` (it stores them as metadata and overwrites), so those two go through a
+presigned URL that never leaves this file.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+
+from service_kit.store import (
+    ObjectChanged,
+    ObjectExists,
+    ObjectMissing,
+    StoredObject,
+    StoreError,
+    StoreForbidden,
+    StoreUnavailable,
+)
+
+# Each is tried three times: an address where nobody answers is reported within four seconds.
+_CONNECT_TIMEOUT_S = 1.0
+# Of silence, not of a whole transfer.
+_READ_TIMEOUT_S = 10.0
+_POOL_SIZE = 32
+_FORBIDDEN_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"}
+
+
+class MinioStore:
+    """See ObjectStore. Safe for use by several threads.
+
+    endpoint: `http://host:port` or `https://host[:port]`.
+    """
+
+    def __init__(self, endpoint: str, access_key: str, secret_key: str, bucket: str, region: str) -> None:
+        url = urllib3.util.parse_url(endpoint)
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ValueError(f"found {endpoint!r}; allowed is http://host:port or https://host[:port]")
+        self._http = urllib3.PoolManager(
+            maxsize=_POOL_SIZE,
+            timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
+            retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        )
+        self._client = Minio(
+            endpoint=url.netloc or "",
+            access_key=access_key,
+            secret_key=secret_key,
+            secure=url.scheme == "https",
+            region=region,
+            http_client=self._http,
+        )
+        self._bucket = bucket
+
+    def ensure_bucket(self, create: bool) -> None:
+        """Check that the bucket exists; make it where `create` says so. Raises StoreForbidden where it is missing."""
+        with _store_errors(self._bucket):
+            if self._client.bucket_exists(self._bucket):
+                return
+            if not create:
+                raise StoreForbidden(f"bucket {self._bucket!r} does not exist")
+            try:
+                self._client.make_bucket(self._bucket)
+            except S3Error as error:
+                # The other service may have made it in the meantime.
+                if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                    raise
+
+    def get(self, key: str) -> StoredObject:
+        with _store_errors(key):
+            response = self._client.get_object(self._bucket, key)
+            try:
+                return StoredObject(response.read(), response.headers["ETag"].strip('"'))
+            finally:
+                response.release_conn()
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        with _store_errors(key):
+            try:
+                response = self._client.get_object(self._bucket, key, offset=offset, length=length)
+            except S3Error as error:
+                if error.code == "InvalidRange":
+                    return b""
+                raise
+            try:
+                return bytes(response.read())
+            finally:
+                response.release_conn()
+
+    def put(self, key: str, body: bytes) -> None:
+        with _store_errors(key):
+            self._client.put_object(self._bucket, key, io.BytesIO(body), len(body))
+
+    def create(self, key: str, body: bytes) -> str:
+        return self._conditional_put(key, body, {"If-None-Match": "*"}, ObjectExists)
+
+    def replace(self, key: str, body: bytes, etag: str) -> str:
+        return self._conditional_put(key, body, {"If-Match": f'"{etag}"'}, ObjectChanged)
+
+    def delete(self, key: str) -> None:
+        with _store_errors(key):
+            self._client.remove_object(self._bucket, key)
+
+    def keys(self, prefix: str, after: str = "") -> Iterator[str]:
+        with _store_errors(prefix):
+            for entry in self._client.list_objects(
+                self._bucket, prefix=prefix, recursive=True, start_after=after or None
+            ):
+                yield entry.object_name
+
+    def folders(self, prefix: str, after: str = "") -> Iterator[str]:
+        with _store_errors(prefix):
+            for entry in self._client.list_objects(self._bucket, prefix=prefix, start_after=after or None):
+                # Stores differ in whether `start_after` holds back the folder that it names.
+                if entry.is_dir and entry.object_name > after:
+                    yield entry.object_name
+
+    def _conditional_put(
+        self, key: str, body: bytes, condition: dict[str, str], lost: Callable[[str], StoreError]
+    ) -> str:
+        with _store_errors(key):
+            url = self._client.presigned_put_object(self._bucket, key, expires=timedelta(minutes=5))
+            try:
+                response = self._http.request("PUT", url, body=body, headers=condition, retries=False)
+            except urllib3.exceptions.HTTPError as error:
+                return self._settle(key, body, StoreUnavailable(f"{key}: no answer to a write: {error}"))
+        if response.status == 200:
+            return str(response.headers["ETag"]).strip('"')
+        # 404 is AWS's answer to If-Match on a missing key; 409 means that another write was under way.
+        if response.status in (404, 409, 412):
+            return self._settle(key, body, lost(key))
+        if response.status == 403:
+            raise StoreForbidden(f"{key}: the store refused a write")
+        return self._settle(key, body, StoreUnavailable(f"{key}: the store answered {response.status} to a write"))
+
+    def _settle(self, key: str, body: bytes, otherwise: StoreError) -> str:
+        """The ETag if our bytes are what is stored (our write won, its answer was lost); raises `otherwise` if not."""
+        try:
+            stored = self.get(key)
+        except ObjectMissing:
+            raise otherwise from None
+        if stored.body != body:
+            raise otherwise
+        return stored.etag
+
+
+@contextmanager
+def _store_errors(subject: str) -> Iterator[None]:
+    try:
+        yield
+    except S3Error as error:
+        if error.code in ("NoSuchKey", "NoSuchObject"):
+            raise ObjectMissing(subject) from error
+        if error.code in _FORBIDDEN_CODES:
+            raise StoreForbidden(f"{subject}: {error.code}") from error
+        raise StoreUnavailable(f"{subject}: {error.code}") from error
+    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise StoreUnavailable(f"{subject}: {type(error).__name__}") from error

@@ -1,0 +1,139 @@
+"""The bucket's schema: every object key there is, who writes it, who reads it, whether it is ever overwritten.
+
+Keys are built from parsed names only. A manifest or record is written last: a thing exists when it does.
+"""
+
+from service_kit.names import AdapterName, AdapterVersionName, DatasetName, ProjectName, TrainingName
+
+# Widths that make keys sort by number.
+_VERSION_DIGITS = 6
+_SEQUENCE_DIGITS = 12
+
+
+# Datasets. Written by TrainerService, read by TrainerService and workers.
+
+
+def incoming_prefix(project: ProjectName, incoming_id: str) -> str:
+    """Where operators and other programs put pictures for CreateDataset. Never written by us."""
+    return f"{project}/incoming/{incoming_id}/"
+
+
+def datasets_prefix(project: ProjectName) -> str:
+    """One folder for each dataset."""
+    return f"{project}/datasets/"
+
+
+def dataset_record(name: DatasetName) -> str:
+    """The dataset: its pictures and report. Replaced by compare-and-swap at each upload."""
+    return f"{name}/dataset.json"
+
+
+def dataset_image(name: DatasetName, digest: str) -> str:
+    """A stored picture, named by the SHA-256 of its bytes. Never changed."""
+    return f"{name}/images/{digest}.png"
+
+
+# Trainings. Created by TrainerService, then written by whoever holds the lease.
+
+
+def trainings_prefix(project: ProjectName) -> str:
+    """One folder for each training."""
+    return f"{project}/trainings/"
+
+
+def training_record(name: TrainingName) -> str:
+    """The training's state and lease. Created once, then replaced by compare-and-swap only."""
+    return f"{name}/training.json"
+
+
+def training_dataset(name: TrainingName) -> str:
+    """The pictures and captions the training uses. Created once, before the record; never changed."""
+    return f"{name}/dataset.json"
+
+
+def event_segment(name: TrainingName, first_sequence: int) -> str:
+    """A run of events, named by the sequence of the first. Created once, never changed."""
+    return f"{name}/events/{first_sequence:0{_SEQUENCE_DIGITS}d}.json"
+
+
+def events_prefix(name: TrainingName) -> str:
+    """All event segments, in order."""
+    return f"{name}/events/"
+
+
+def checkpoint_file(name: TrainingName, epoch: int, step: int, filename: str) -> str:
+    """A file of a checkpoint. The epoch keeps two workers apart; never changed by another epoch."""
+    return f"{name}/checkpoints/{epoch:06d}-{step:08d}/{filename}"
+
+
+def checkpoints_prefix(name: TrainingName) -> str:
+    """All checkpoints of a training."""
+    return f"{name}/checkpoints/"
+
+
+def checkpoint_pointer(name: TrainingName) -> str:
+    """Which checkpoint is the latest whole one. Replaced by compare-and-swap; an older epoch never wins."""
+    return f"{name}/checkpoints/latest.json"
+
+
+def queue_prefix() -> str:
+    """An entry for each training that has not ended, oldest first: what dispatchers look at."""
+    return "queue/"
+
+
+def queue_entry(name: TrainingName, created_ms: int) -> str:
+    """The queue entry of a training. Empty body; written before the record, deleted after the last event."""
+    return f"queue/{created_ms:013d}.{name.project}.{name.training}"
+
+
+def training_of_queue_entry(key: str) -> TrainingName:
+    """The training that a queue entry stands for."""
+    _, project, training = key.removeprefix(queue_prefix()).split(".")
+    return TrainingName(project, training)
+
+
+def created_ms_of_queue_entry(key: str) -> int:
+    """When the training was created, in milliseconds since 1970."""
+    return int(key.removeprefix(queue_prefix()).partition(".")[0])
+
+
+def class_image(base_model_digest: str, prompt_digest: str, index: int) -> str:
+    """A generated class picture for prior preservation; a function of base model, prompt and index. Never changed."""
+    return f"class-images/{base_model_digest[:16]}/{prompt_digest[:16]}/{index:04d}.png"
+
+
+# Adapters. Written by workers, read by both services.
+
+
+def adapters_prefix(project: ProjectName) -> str:
+    """One folder for each adapter."""
+    return f"{project}/adapters/"
+
+
+def adapter_versions_prefix(name: AdapterName) -> str:
+    """One folder for each version of an adapter, reserved or published."""
+    return f"{name}/versions/"
+
+
+def adapter_reservation(name: AdapterVersionName) -> str:
+    """Which training may publish this version. Created once by TrainerService, never changed."""
+    return f"{_version_folder(name)}reservation.json"
+
+
+def adapter_manifest(name: AdapterVersionName) -> str:
+    """The adapter version's birth: created once, after its blobs, never changed."""
+    return f"{_version_folder(name)}manifest.json"
+
+
+def adapter_blob(name: AdapterVersionName, digest: str) -> str:
+    """A file of the version, named by the SHA-256 of its bytes. Never changed."""
+    return f"{_version_folder(name)}blobs/{digest}"
+
+
+def version_of_folder(folder: str) -> int:
+    """The version number of a folder below `adapter_versions_prefix`."""
+    return int(folder.rstrip("/").rpartition("/")[2])
+
+
+def _version_folder(name: AdapterVersionName) -> str:
+    return f"{adapter_versions_prefix(name.adapter_name)}{name.version:0{_VERSION_DIGITS}d}/"

@@ -1,0 +1,139 @@
+"""Server boot and drain: one gRPC server with errors mapped, health and reflection, until SIGTERM or SIGINT.
+
+Health is served on the main port and, in plaintext, on one of its own for probes. When both ports listen, one JSON line
+on standard output says where: `{"event": "serving", "address": …, "health_address": …}`.
+"""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from service_kit.error_status import ErrorInterceptor
+from service_kit.minio_store import MinioStore
+from service_kit.settings import PREFIX, SettingsError, StoreSettings
+from service_kit.store import StoreForbidden, StoreUnavailable
+
+_logger = logging.getLogger(__name__)
+
+_OPTIONS = [
+    # Without this a second server would share the port silently, and calls would go to either.
+    ("grpc.so_reuseport", 0),
+    # Clients ping to notice a dead server; let them.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
+_STORE_RETRY_S = 0.5
+
+
+class StartError(Exception):
+    """The service cannot start; the text names the variable to change."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What is served where. `variable` names the setting that `address` came from."""
+
+    address: str
+    variable: str
+    health_address: str
+    health_variable: str
+    reflection: bool
+
+
+async def connect_store(settings: StoreSettings) -> MinioStore:
+    """The object store, once it answers. Raises StartError when it refuses us, or is silent beyond `s3_patience_s`."""
+    try:
+        store = MinioStore(
+            settings.s3_endpoint,
+            settings.s3_access_key,
+            settings.s3_secret_key.get_secret_value(),
+            settings.s3_bucket,
+            settings.s3_region,
+        )
+    except ValueError as error:
+        raise StartError(f"{PREFIX}S3_ENDPOINT: {error}") from error
+    give_up = asyncio.get_running_loop().time() + settings.s3_patience_s
+    while True:
+        try:
+            await asyncio.to_thread(store.ensure_bucket, settings.s3_create_bucket)
+            return store
+        except StoreForbidden as error:
+            raise StartError(
+                f"{PREFIX}S3_ENDPOINT={settings.s3_endpoint} answers, but refuses ({error}); check {PREFIX}S3_ACCESS_KEY, "
+                f"{PREFIX}S3_SECRET_KEY, {PREFIX}S3_BUCKET and {PREFIX}S3_CREATE_BUCKET"
+            ) from error
+        except StoreUnavailable as error:
+            if asyncio.get_running_loop().time() >= give_up:
+                raise StartError(
+                    f"{PREFIX}S3_ENDPOINT={settings.s3_endpoint} is not reachable ({error}); start the object store or "
+                    "correct the address"
+                ) from error
+            _logger.warning("waiting for the object store at %s: %s", settings.s3_endpoint, error)
+            await asyncio.sleep(_STORE_RETRY_S)
+
+
+async def serve_until_stopped(
+    endpoint: Endpoint,
+    add_services: Callable[[grpc.aio.Server], None],
+    service_names: Sequence[str],
+    drain_s: float,
+    stopping: asyncio.Event,
+) -> None:
+    """Serve until SIGTERM or SIGINT (or `stopping` is set by the caller), then drain for at most `drain_s` seconds.
+
+    `stopping` is set as the drain begins, so that long-lived streams can end. Raises StartError when a port is taken.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    health = HealthServicer()
+    main = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+    add_services(main)
+    health_pb2_grpc.add_HealthServicer_to_server(health, main)
+    if endpoint.reflection:
+        reflection.enable_server_reflection([*service_names, reflection.SERVICE_NAME], main)
+    probes = grpc.aio.server(options=_OPTIONS)
+    health_pb2_grpc.add_HealthServicer_to_server(health, probes)
+    address = _listen(main, endpoint.address, endpoint.variable)
+    health_address = _listen(probes, endpoint.health_address, endpoint.health_variable)
+    await main.start()
+    await probes.start()
+    for name in ("", *service_names):
+        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    print(json.dumps({"event": "serving", "address": address, "health_address": health_address}), flush=True)
+    _logger.info("serving on %s, health on %s", address, health_address)
+    await stopping.wait()
+    _logger.info("draining for at most %.0f s", drain_s)
+    await health.enter_graceful_shutdown()
+    await main.stop(drain_s)
+    await probes.stop(0)
+
+
+def _listen(server: grpc.aio.Server, address: str, variable: str) -> str:
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise StartError(f"{variable}={address}: the port is taken or the host is not ours; choose another")
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a service's `main`; a StartError or SettingsError ends the process with its text alone, exit status 1."""
+    try:
+        asyncio.run(main())
+    except (StartError, SettingsError) as error:
+        sys.exit(f"cannot start: {error}")

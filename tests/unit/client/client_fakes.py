@@ -1,0 +1,234 @@
+"""Small services for the client's tests: real gRPC on a loopback port, scripted failures, and no work behind them."""
+
+import hashlib
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from personae.v1 import (
+    adapter_pb2,
+    dataset_pb2,
+    inference_pb2,
+    inference_pb2_grpc,
+    trainer_pb2,
+    trainer_pb2_grpc,
+    training_pb2,
+)
+
+TRAINING = "projects/default/trainings/t1"
+ADAPTER = "projects/default/adapters/micah/versions/1"
+WEIGHTS = bytes(range(256)) * 20
+
+
+def fail(context: grpc.ServicerContext, code: grpc.StatusCode, message: str, *details: Any) -> None:
+    """End the call with a status and google.rpc details."""
+    status = status_pb2.Status(code=code.value[0], message=message)
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    context.abort_with_status(rpc_status.to_status(status))
+
+
+def retry_info(seconds: float) -> error_details_pb2.RetryInfo:
+    return error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(nanos=int(seconds * 1e9)))
+
+
+def progress(sequence: int) -> training_pb2.TrainingEvent:
+    step = training_pb2.TrainingEvent.Progress(stage=training_pb2.STAGE_STEPPING, completed=sequence, total=9, loss=0.5)
+    return training_pb2.TrainingEvent(sequence=sequence, progress=step)
+
+
+def ended(sequence: int, state: str = "SUCCEEDED", **failure: str) -> training_pb2.TrainingEvent:
+    end = training_pb2.TrainingEvent.Ended(
+        state=training_pb2.Training.State.Value(f"STATE_{state}"),
+        adapter=ADAPTER if state == "SUCCEEDED" else "",
+        failure=training_pb2.TrainingFailure(**failure) if failure else None,
+    )
+    return training_pb2.TrainingEvent(sequence=sequence, ended=end)
+
+
+class Fake:
+    """What both services have: the requests they saw, and for each call what to do instead of answering, once each."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, list[Any]] = defaultdict(list)
+        self.instead: dict[str, list[Callable[[grpc.ServicerContext], None]]] = defaultdict(list)
+        self.closing = threading.Event()
+
+    def saw(self, call: str, request: Any, context: grpc.ServicerContext) -> None:
+        self.requests[call].append(request)
+        if self.instead[call]:
+            self.instead[call].pop(0)(context)
+
+    def fall_silent(self, context: grpc.ServicerContext) -> None:
+        """Say nothing until the caller has gone."""
+        context.add_callback(self.closing.set)
+        self.closing.wait(20)
+        self.closing.clear()
+
+
+def unavailable(*details: Any) -> Callable[[grpc.ServicerContext], None]:
+    return lambda context: fail(context, grpc.StatusCode.UNAVAILABLE, "restarting", *details)
+
+
+class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
+    """Keeps one dataset and one training; `cut_after` holds the sequences after which a watch breaks, once each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[training_pb2.TrainingEvent] = []
+        self.cut_after: list[int] = []
+        self.silent_after: list[int] = []
+        self.quiet_heartbeats = 0
+        self.download_cuts: list[int] = []
+        self.digest = hashlib.sha256(WEIGHTS).hexdigest()
+        self.pages: list[list[str]] = [[]]
+
+    def CreateDataset(self, request, context):
+        self.saw("CreateDataset", request, context)
+        name = f"{request.parent}/datasets/{request.dataset_id or 'd1'}"
+        return trainer_pb2.CreateDatasetResponse(dataset=dataset_pb2.Dataset(name=name))
+
+    def UploadImages(self, request_iterator, context):
+        messages = list(request_iterator)
+        self.saw("UploadImages", messages, context)
+        announced = [message.image for message in messages if message.WhichOneof("part") == "image"]
+        images = [
+            dataset_pb2.ImageReport(
+                filename=image.filename,
+                accepted=not image.filename.startswith("broken"),
+                rejection=dataset_pb2.ImageReport.REJECTION_TRUNCATED if image.filename.startswith("broken") else 0,
+                detail="the file ends early" if image.filename.startswith("broken") else "",
+                caption=image.caption,
+            )
+            for image in announced
+        ]
+        report = dataset_pb2.DatasetReport(
+            verdict=dataset_pb2.DatasetReport.VERDICT_READY,
+            accepted_count=sum(image.accepted for image in images),
+            images=images,
+        )
+        dataset = dataset_pb2.Dataset(name=messages[0].header.dataset, report=report)
+        return trainer_pb2.UploadImagesResponse(dataset=dataset)
+
+    def ListDatasets(self, request, context):
+        self.saw("ListDatasets", request, context)
+        page = int(request.page_token or 0)
+        following = str(page + 1) if page + 1 < len(self.pages) else ""
+        datasets = [dataset_pb2.Dataset(name=name) for name in self.pages[page]]
+        return trainer_pb2.ListDatasetsResponse(datasets=datasets, next_page_token=following)
+
+    def CreateTraining(self, request, context):
+        self.saw("CreateTraining", request, context)
+        return trainer_pb2.CreateTrainingResponse(training=self._training())
+
+    def GetTraining(self, request, context):
+        self.saw("GetTraining", request, context)
+        return trainer_pb2.GetTrainingResponse(training=self._training())
+
+    def CancelTraining(self, request, context):
+        self.saw("CancelTraining", request, context)
+        return trainer_pb2.CancelTrainingResponse(training=self._training())
+
+    def _training(self) -> training_pb2.Training:
+        return training_pb2.Training(name=TRAINING, state=training_pb2.Training.STATE_QUEUED)
+
+    def WatchTraining(self, request, context):
+        self.saw("WatchTraining", request, context)
+        for _ in range(self.quiet_heartbeats):
+            self.closing.wait(0.1)
+            yield trainer_pb2.WatchTrainingResponse(heartbeat=trainer_pb2.WatchTrainingResponse.Heartbeat())
+        for event in self.events:
+            if event.sequence <= request.after_sequence:
+                continue
+            yield trainer_pb2.WatchTrainingResponse(event=event)
+            if event.sequence in self.cut_after:
+                self.cut_after.remove(event.sequence)
+                fail(context, grpc.StatusCode.UNAVAILABLE, "Cancelling all calls")
+            if event.sequence in self.silent_after:
+                self.silent_after.remove(event.sequence)
+                self.fall_silent(context)
+
+    def GetAdapter(self, request, context):
+        self.saw("GetAdapter", request, context)
+        adapter = adapter_pb2.Adapter(name=request.name, trigger_word="sks", class_noun="character")
+        return trainer_pb2.GetAdapterResponse(adapter=adapter)
+
+    def ReadArtifact(self, request, context):
+        self.saw("ReadArtifact", request, context)
+        artifact = adapter_pb2.Artifact(
+            artifact_id="adapter.safetensors",
+            size_bytes=len(WEIGHTS),
+            digest=self.digest,
+        )
+        yield trainer_pb2.ReadArtifactResponse(
+            header=trainer_pb2.ReadArtifactResponse.Header(adapter=ADAPTER, artifact=artifact)
+        )
+        for start in range(request.read_offset, len(WEIGHTS), 1000):
+            yield trainer_pb2.ReadArtifactResponse(chunk=WEIGHTS[start : start + 1000])
+            if start in self.download_cuts:
+                self.download_cuts.remove(start)
+                fail(context, grpc.StatusCode.UNAVAILABLE, "restarting")
+
+
+class FakeInference(Fake, inference_pb2_grpc.InferenceServiceServicer):
+    """Images whose content says what they are; `cut_after` holds after how many of them each stream breaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut_after: list[int] = []
+
+    def Generate(self, request, context):
+        self.saw("Generate", request, context)
+        effective = inference_pb2.GenerateRequest()
+        effective.CopyFrom(request)
+        effective.steps = 20
+        for prompt in effective.prompts:
+            if not prompt.seeds:
+                prompt.seeds.extend(range(100, 100 + (request.images_per_prompt or 1)))
+        accepted = inference_pb2.GenerateResponse.Accepted(effective_request=effective)
+        yield inference_pb2.GenerateResponse(accepted=accepted)
+        cut = self.cut_after.pop(0) if self.cut_after else -1
+        pairs = [(place, seed) for place, prompt in enumerate(effective.prompts) for seed in prompt.seeds]
+        # Finished in reverse, because any order is allowed.
+        for sent, index in enumerate(reversed(range(len(pairs)))):
+            if sent == cut:
+                fail(context, grpc.StatusCode.UNAVAILABLE, "Cancelling all calls")
+            place, seed = pairs[index]
+            image = inference_pb2.GenerateResponse.Image(
+                index=index,
+                prompt_index=place,
+                seed=seed,
+                finish_reason=inference_pb2.GenerateResponse.Image.FINISH_REASON_COMPLETED,
+                content=f"{effective.prompts[place].text}/{seed}".encode(),
+                media_type="image/png",
+            )
+            yield inference_pb2.GenerateResponse(image=image)
+        done = inference_pb2.GenerateResponse.Done(image_count=len(pairs))
+        yield inference_pb2.GenerateResponse(done=done)
+
+
+@contextmanager
+def served(add: Callable[[Any, grpc.Server], None], service: Fake) -> Iterator[str]:
+    """The address of a server that runs `service`."""
+    server = grpc.server(ThreadPoolExecutor(8))
+    add(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        service.closing.set()
+        server.stop(None).wait()
+
+
+def sequences(events: Sequence[Any]) -> list[int]:
+    return [event.sequence for event in events]

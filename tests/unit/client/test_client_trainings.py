@@ -1,0 +1,132 @@
+"""Following a training: nothing lost, nothing repeated, whatever the connection does."""
+
+import socket
+
+import personae
+import pytest
+from client_fakes import ADAPTER, TRAINING, ended, progress, retry_info, sequences, unavailable
+
+
+def test_events_end_with_the_ended_event(client, trainer):
+    trainer.events = [progress(1), progress(2), ended(3)]
+    events = list(client.get_training("t1").events())
+    assert sequences(events) == [1, 2, 3]
+    assert isinstance(events[0], personae.Progress)
+    assert (events[0].stage, events[0].loss) == ("stepping", 0.5)
+    assert events[-1].adapter == ADAPTER
+
+
+def test_a_cut_watch_goes_on_without_losing_or_repeating_an_event(client, trainer):
+    trainer.events = [*(progress(sequence) for sequence in range(1, 9)), ended(9)]
+    trainer.cut_after = [2, 3, 8]
+    assert sequences(list(client.get_training("t1").events())) == list(range(1, 10))
+    assert [request.after_sequence for request in trainer.requests["WatchTraining"]] == [0, 2, 3, 8]
+
+
+def test_a_watch_begins_after_the_sequence_asked_for(client, trainer):
+    trainer.events = [progress(1), progress(2), ended(3)]
+    assert sequences(list(client.get_training("t1").events(after=2))) == [3]
+
+
+def test_a_silent_server_is_asked_again(client, trainer):
+    trainer.events = [progress(1), progress(2), ended(3)]
+    trainer.silent_after = [2]
+    assert sequences(list(client.get_training("t1").events())) == [1, 2, 3]
+    assert [request.after_sequence for request in trainer.requests["WatchTraining"]] == [0, 2]
+
+
+def test_heartbeats_keep_a_quiet_watch_open(client, trainer):
+    trainer.events, trainer.quiet_heartbeats = [ended(1)], 8
+    assert sequences(list(client.get_training("t1").events())) == [1]
+    assert len(trainer.requests["WatchTraining"]) == 1
+
+
+def test_a_stream_that_ends_before_the_training_is_taken_up_again(client, trainer):
+    trainer.events = [progress(1)]
+    events = client.get_training("t1").events()
+    assert next(events).sequence == 1
+    trainer.events = [progress(1), ended(2)]
+    assert sequences(list(events)) == [2]
+
+
+def test_a_hole_in_the_events_is_a_defect_of_the_server(client, trainer):
+    trainer.events = [progress(1), progress(3)]
+    with pytest.raises(personae.ServerDefect, match="event 2"):
+        list(client.get_training("t1").events())
+
+
+def test_a_server_that_stays_silent_exhausts_the_patience(trainer_address, trainer):
+    trainer.events, trainer.silent_after = [progress(1), progress(2)], [1, 2]
+    patience = personae.Patience(silence_s=0.2, outage_s=0.1, first_pause_s=0.2)
+    with (
+        personae.Client(trainer_address, patience=patience) as client,
+        pytest.raises(personae.Unavailable, match="nothing for"),
+    ):
+        list(client.get_training("t1").events())
+
+
+def test_waiting_gives_the_adapter_and_shows_every_event(client, trainer):
+    trainer.events = [progress(1), ended(2)]
+    seen = []
+    adapter = client.get_training("t1").wait(on_event=seen.append)
+    assert sequences(seen) == [1, 2]
+    assert (adapter.name, adapter.prompt("happy")) == (ADAPTER, "a picture of sks character, happy")
+
+
+def test_waiting_for_a_failed_training_raises_its_reason(client, trainer):
+    trainer.events = [ended(1, "FAILED", reason="NON_FINITE_LOSS", message="the loss became infinite")]
+    with pytest.raises(personae.TrainingFailed, match="became infinite") as raised:
+        client.get_training("t1").wait()
+    assert raised.value.reason == "NON_FINITE_LOSS"
+
+
+def test_waiting_for_a_cancelled_training_says_so(client, trainer):
+    trainer.events = [ended(1, "CANCELLED")]
+    with pytest.raises(personae.TrainingCancelled):
+        client.get_training("t1").wait()
+
+
+def test_a_repeated_mutation_carries_the_same_request_id(client, trainer):
+    trainer.instead["CreateTraining"] = [unavailable(), unavailable()]
+    training = client.train("projects/default/datasets/d1", name="micah", rank=4, targets="attention")
+    ids = [request.request_id for request in trainer.requests["CreateTraining"]]
+    assert training.name == TRAINING
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+    assert len(ids[0]) == 36
+
+
+def test_two_mutations_carry_different_request_ids(client, trainer):
+    for _ in range(2):
+        client.train("projects/default/datasets/d1", name="micah")
+    first, second = trainer.requests["CreateTraining"]
+    assert first.request_id != second.request_id
+
+
+def test_only_the_hyper_parameters_that_were_given_are_sent(client, trainer):
+    client.train("projects/default/datasets/d1", name="micah", prior_weight=0.0, precision="bfloat16")
+    config = trainer.requests["CreateTraining"][0].training.config
+    assert {field.name for field, _ in config.ListFields()} == {"prior_weight", "precision"}
+
+
+def test_a_repeat_waits_as_long_as_the_server_asks(client, trainer, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("personae.connection.time.sleep", pauses.append)
+    trainer.instead["GetTraining"] = [unavailable(retry_info(0.75)), unavailable()]
+    client.get_training("t1")
+    assert pauses[0] == 0.75
+    assert pauses[1] < 0.1
+
+
+def test_an_address_where_nobody_listens_is_unavailable():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        patience = personae.Patience(unanswered_s=0.2)
+        with personae.Client(address, patience=patience) as client, pytest.raises(personae.Unavailable):
+            client.get_training("t1")
+
+
+def test_a_service_that_was_not_given_is_named():
+    with personae.Client(inference="127.0.0.1:1") as client, pytest.raises(personae.InvalidRequest, match="trainer"):
+        client.get_training("t1")

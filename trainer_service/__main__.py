@@ -1,0 +1,67 @@
+"""Entry point of the trainer service: `python -m trainer_service`. Everything is built here, top to bottom."""
+
+import asyncio
+import os
+from datetime import UTC, datetime
+
+from personae.v1 import trainer_pb2_grpc
+
+from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
+from base_models.prompt_tokens import PromptTokens
+from service_kit.logs import configure_logs
+from service_kit.serving import Endpoint, StartError, connect_store, run_service, serve_until_stopped
+from service_kit.settings import read_settings
+from trainer_service.adapters import Adapters
+from trainer_service.datasets import Datasets
+from trainer_service.dispatcher import Dispatcher
+from trainer_service.servicer import TrainerServicer
+from trainer_service.settings import OTHER_PROCESSES, TrainerSettings
+from trainer_service.trainings import Trainings
+from trainer_service.watching import Watching
+
+
+async def main() -> None:
+    configure_logs()
+    settings = read_settings(TrainerSettings, os.environ, OTHER_PROCESSES)
+    try:
+        base_models = read_allow_list(settings.base_models.split(","))
+    except CatalogError as error:
+        raise StartError(f"PERSONAE_BASE_MODELS: {error}") from error
+    store = await connect_store(settings.store)
+    tokenizers: dict[str, PromptTokens] = {}
+
+    def count_tokens(entry: BaseModelEntry, prompt: str) -> int:
+        if entry.name not in tokenizers:
+            tokenizers[entry.name] = PromptTokens(entry)
+        return tokenizers[entry.name].count(prompt)
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    stopping = asyncio.Event()
+    datasets = Datasets(store, now)
+    trainings = Trainings(store, datasets, base_models, count_tokens, now)
+    dispatcher = Dispatcher(store, settings.trainer_workers)
+    servicer = TrainerServicer(datasets, trainings, Adapters(store), Watching(store, trainings, stopping), dispatcher)
+    endpoint = Endpoint(
+        address=settings.trainer_address,
+        variable="PERSONAE_TRAINER_ADDRESS",
+        health_address=settings.trainer_health_address,
+        health_variable="PERSONAE_TRAINER_HEALTH_ADDRESS",
+        reflection=settings.trainer_reflection,
+    )
+    dispatcher.start()
+    try:
+        await serve_until_stopped(
+            endpoint,
+            lambda server: trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server),
+            ["personae.v1.TrainerService"],
+            settings.trainer_drain_s,
+            stopping,
+        )
+    finally:
+        await dispatcher.stop(settings.trainer_drain_s)
+
+
+if __name__ == "__main__":
+    run_service(main)

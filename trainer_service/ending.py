@@ -1,0 +1,53 @@
+"""The end of a training: the last event, then the record, then the queue entry.
+
+In this order, so that whoever finds a training half ended (its log says `ended`, its record does not) only has to go on.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from service_kit.store import ObjectStore
+from trainer_service.events import Ended, Failure
+from trainer_service.journal import Journal, JournalWriter
+from trainer_service.lifecycle import State
+from trainer_service.training_record import LeaseLost, TrainingRecord
+from trainer_service.training_store import TrainingStore
+
+
+def end_training(
+    store: ObjectStore,
+    record: TrainingRecord,
+    state: State,
+    failure: Failure | None,
+    now: Callable[[], datetime],
+) -> TrainingRecord:
+    """End a training that the caller holds, or that nobody holds, and return its final record.
+
+    Where the log already has its last event, that one counts. Raises LeaseLost when somebody else took the training.
+    """
+    writer = JournalWriter(store, record.name, record.epoch, now)
+    if not writer.has_ended:
+        adapter = str(record.adapter) if state is State.SUCCEEDED else ""
+        writer.append([Ended(state=state, failure=failure, adapter=adapter)])
+    ended = last_event(store, record)
+
+    def finish(current: TrainingRecord) -> TrainingRecord:
+        if current.state.is_final:
+            return current
+        if current.epoch != record.epoch or current.holder != record.holder:
+            raise LeaseLost(f"{record.name} was taken by {current.holder} in epoch {current.epoch}")
+        return current.ended(ended.state, ended.failure, now())
+
+    final = TrainingStore(store).change(record.name, finish)
+    store.delete(record.queue_key)
+    return final
+
+
+def last_event(store: ObjectStore, record: TrainingRecord) -> Ended:
+    """The event that ended a training."""
+    journal = Journal(store, record.name)
+    segment = journal.segment_with(journal.head())
+    last = segment.events[-1].what if segment else None
+    if not isinstance(last, Ended):
+        raise LeaseLost(f"{record.name}: somebody else writes its events")
+    return last

@@ -1,0 +1,88 @@
+"""What can happen to a training, as stored in its event log. Pure data."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service_kit.document import Document
+from trainer_service.lifecycle import Stage, State
+
+
+class Failure(BaseModel):
+    """Why a training failed: `reason` for programs, `message` for people."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    message: str
+
+
+class StateChanged(BaseModel):
+    """The training moved to another state that is not final."""
+
+    kind: Literal["state_changed"] = "state_changed"
+    state: State
+
+
+class StageStarted(BaseModel):
+    """A named part of the work began."""
+
+    kind: Literal["stage_started"] = "stage_started"
+    stage: Stage
+
+
+class Progress(BaseModel):
+    """How far a stage is; only the latest of a moment is kept."""
+
+    kind: Literal["progress"] = "progress"
+    stage: Stage
+    completed: int
+    total: int
+    units_per_second: float
+    time_left_s: float
+    loss: float | None = None
+    learning_rate: float | None = None
+
+
+class CheckpointSaved(BaseModel):
+    """A checkpoint is complete in the bucket."""
+
+    kind: Literal["checkpoint_saved"] = "checkpoint_saved"
+    step: int
+
+
+class Notice(BaseModel):
+    """Something a person should know, while the training goes on."""
+
+    kind: Literal["notice"] = "notice"
+    reason: str
+    message: str
+
+
+class Ended(BaseModel):
+    """The training reached a final state: the last event."""
+
+    kind: Literal["ended"] = "ended"
+    state: State
+    failure: Failure | None = None
+    adapter: str = ""
+
+
+Happening = StateChanged | StageStarted | Progress | CheckpointSaved | Notice | Ended
+
+
+class Event(BaseModel):
+    """One entry of the log. Sequences start at 1 and have no holes; `epoch` is its writer's."""
+
+    sequence: int
+    time: datetime
+    epoch: int
+    what: Annotated[Happening, Field(discriminator="kind")]
+
+
+class EventSegment(Document):
+    """A run of events, as stored under the sequence of the first."""
+
+    epoch: int
+    events: tuple[Event, ...]

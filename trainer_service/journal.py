@@ -1,0 +1,113 @@
+"""A training's event log: appended in segments, replayed and followed by anybody.
+
+Its one rule: a segment is created, never changed, under the sequence of its first event. So sequences have no holes, and
+of two writers one sees the other: a newer epoch means stop, an older one means append after it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+
+from service_kit import schema
+from service_kit.errors import SequenceOutOfRange
+from service_kit.names import TrainingName
+from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
+from trainer_service.events import Ended, Event, EventSegment, Happening
+from trainer_service.training_record import LeaseLost
+
+_POLL_S = 0.25
+
+
+class Journal:
+    """The event log of one training."""
+
+    def __init__(self, store: ObjectStore, name: TrainingName) -> None:
+        self._store = store
+        self._name = name
+
+    def head(self) -> int:
+        """Sequence of the last event; 0 when there is none."""
+        keys = list(self._store.keys(schema.events_prefix(self._name)))
+        return self._read_key(keys[-1]).events[-1].sequence if keys else 0
+
+    def segment_with(self, sequence: int) -> EventSegment | None:
+        """The segment that holds an event, or None when it is not written yet."""
+        try:
+            return self._read_key(schema.event_segment(self._name, sequence))
+        except ObjectMissing:
+            pass
+        before = ""
+        for key in self._store.keys(schema.events_prefix(self._name)):
+            if key > schema.event_segment(self._name, sequence):
+                break
+            before = key
+        if not before:
+            return None
+        segment = self._read_key(before)
+        return segment if segment.events[-1].sequence >= sequence else None
+
+    async def follow(self, after: int) -> AsyncIterator[Event]:
+        """Every event after a sequence, in order, waiting for new ones; ends after `ended`. Raises SequenceOutOfRange."""
+        head = await asyncio.to_thread(self.head)
+        if not 0 <= after <= head:
+            raise SequenceOutOfRange("after_sequence", after, 0, head)
+        segment = await asyncio.to_thread(self.segment_with, after + 1) if after < head else None
+        while True:
+            for event in segment.events if segment else ():
+                if event.sequence <= after:
+                    continue
+                yield event
+                after = event.sequence
+                if isinstance(event.what, Ended):
+                    return
+            segment = await self._next(after + 1)
+
+    async def _next(self, sequence: int) -> EventSegment:
+        while True:
+            try:
+                return await asyncio.to_thread(self._read_key, schema.event_segment(self._name, sequence))
+            except ObjectMissing:
+                # Polling, because a bucket tells nobody that it has changed.
+                await asyncio.sleep(_POLL_S)
+
+    def _read_key(self, key: str) -> EventSegment:
+        return EventSegment.from_json(self._store.get(key).body)
+
+
+class JournalWriter:
+    """Appends to a training's event log in one epoch. For one thread."""
+
+    def __init__(self, store: ObjectStore, name: TrainingName, epoch: int, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._name = name
+        self._epoch = epoch
+        self._now = now
+        self._journal = Journal(store, name)
+        self._head = self._journal.head()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the log's last event is `ended`: nothing may follow it."""
+        if self._head == 0:
+            return False
+        segment = self._journal.segment_with(self._head)
+        return segment is not None and isinstance(segment.events[-1].what, Ended)
+
+    def append(self, happenings: Sequence[Happening]) -> None:
+        """Write events as one segment. Raises LeaseLost when a newer epoch has written."""
+        while True:
+            first = self._head + 1
+            events = tuple(
+                Event(sequence=first + offset, time=self._now(), epoch=self._epoch, what=what)
+                for offset, what in enumerate(happenings)
+            )
+            segment = EventSegment(epoch=self._epoch, events=events)
+            try:
+                self._store.create(schema.event_segment(self._name, first), segment.to_json())
+                self._head = events[-1].sequence
+                return
+            except ObjectExists:
+                theirs = self._journal.segment_with(first)
+                if theirs is None or theirs.epoch > self._epoch or isinstance(theirs.events[-1].what, Ended):
+                    raise LeaseLost(f"a newer epoch writes the events of {self._name}, or ended them") from None
+                self._head = theirs.events[-1].sequence

@@ -1,0 +1,50 @@
+"""Pages of a listing (AIP-158): ids in order, continued after the last id of the page before."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service_kit.errors import Violations
+from service_kit.names import MalformedName, check_id
+from service_kit.store import ObjectStore
+
+_DEFAULT_SIZE = 50
+_MAX_SIZE = 1000
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """What the caller asked for; `size` 0 means the default, `token` is empty for the first page."""
+
+    size: int
+    token: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """The ids of a page and the token of the next, empty on the last."""
+
+    ids: list[str]
+    next_token: str
+
+
+def page_of_ids(store: ObjectStore, prefix: str, request: PageRequest) -> Page:
+    """A page of the folders directly below `prefix`, by their ids. Raises InvalidRequest."""
+    violations = Violations()
+    violations.check(0 <= request.size <= _MAX_SIZE, "page_size", request.size, f"0 to {_MAX_SIZE:,}")
+    if request.token:
+        try:
+            check_id(request.token)
+        except MalformedName:
+            violations.add("page_token", "not a token that an earlier page gave")
+    violations.raise_if_any()
+    after = f"{prefix}{request.token}/" if request.token else ""
+    ids = _ids(store, prefix, after)
+    size = request.size or _DEFAULT_SIZE
+    page = [found for _, found in zip(range(size), ids, strict=False)]
+    more = len(page) == size and next(ids, None) is not None
+    return Page(page, page[-1] if more else "")
+
+
+def _ids(store: ObjectStore, prefix: str, after: str) -> Iterator[str]:
+    for folder in store.folders(prefix, after):
+        yield folder.removeprefix(prefix).rstrip("/")

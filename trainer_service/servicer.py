@@ -1,0 +1,131 @@
+"""TrainerService over gRPC: every handler translates, calls, translates back. Errors are mapped by the interceptor."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+from personae.v1 import trainer_pb2 as pb
+from personae.v1 import trainer_pb2_grpc
+
+from service_kit.names import (
+    DatasetName,
+    ProjectName,
+    TrainingName,
+)
+from trainer_service import wire
+from trainer_service.adapters import Adapters
+from trainer_service.datasets import Datasets
+from trainer_service.dispatcher import Dispatcher
+from trainer_service.intake import receive_images
+from trainer_service.paging import PageRequest
+from trainer_service.trainings import Trainings
+from trainer_service.watching import Heartbeat, Watching
+
+
+class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
+    """The rpcs that are built; the generated base class answers UNIMPLEMENTED for the rest."""
+
+    def __init__(
+        self, datasets: Datasets, trainings: Trainings, adapters: Adapters, watching: Watching, dispatcher: Dispatcher
+    ) -> None:
+        self._datasets = datasets
+        self._trainings = trainings
+        self._adapters = adapters
+        self._watching = watching
+        self._dispatcher = dispatcher
+
+    async def CreateDataset(
+        self, request: pb.CreateDatasetRequest, context: grpc.aio.ServicerContext
+    ) -> pb.CreateDatasetResponse:
+        record = await asyncio.to_thread(
+            self._datasets.create, request.parent, request.dataset_id, request.request_id, request.incoming_id
+        )
+        return pb.CreateDatasetResponse(dataset=wire.dataset(record))
+
+    async def UploadImages(
+        self, request: AsyncIterator[pb.UploadImagesRequest], context: grpc.aio.ServicerContext
+    ) -> pb.UploadImagesResponse:
+        parts = (wire.upload_part(message) async for message in request)
+        record = await receive_images(self._datasets, parts)
+        return pb.UploadImagesResponse(dataset=wire.dataset(record))
+
+    async def GetDataset(
+        self, request: pb.GetDatasetRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetDatasetResponse:
+        record = await asyncio.to_thread(self._datasets.get, wire.parsed(DatasetName, request.name, "name"))
+        return pb.GetDatasetResponse(dataset=wire.dataset(record))
+
+    async def ListDatasets(
+        self, request: pb.ListDatasetsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListDatasetsResponse:
+        project = wire.parsed(ProjectName, request.parent, "parent")
+        page = PageRequest(request.page_size, request.page_token)
+        records, token = await asyncio.to_thread(self._datasets.page, project, page)
+        datasets = [wire.dataset(record, with_images=False) for record in records]
+        return pb.ListDatasetsResponse(datasets=datasets, next_page_token=token)
+
+    async def CreateTraining(
+        self, request: pb.CreateTrainingRequest, context: grpc.aio.ServicerContext
+    ) -> pb.CreateTrainingResponse:
+        created = await asyncio.to_thread(self._trainings.create, wire.training_request(request))
+        self._dispatcher.poke()
+        training = wire.training(created.record)
+        if not created.stored:
+            training.ClearField("name")
+        return pb.CreateTrainingResponse(training=training, report=wire.dataset_report(created.dataset))
+
+    async def GetTraining(
+        self, request: pb.GetTrainingRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetTrainingResponse:
+        record = await asyncio.to_thread(self._trainings.get, wire.parsed(TrainingName, request.name, "name"))
+        return pb.GetTrainingResponse(training=wire.training(record))
+
+    async def ListTrainings(
+        self, request: pb.ListTrainingsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListTrainingsResponse:
+        project = wire.parsed(ProjectName, request.parent, "parent")
+        page = PageRequest(request.page_size, request.page_token)
+        records, token = await asyncio.to_thread(self._trainings.page, project, page)
+        return pb.ListTrainingsResponse(trainings=[wire.training(record) for record in records], next_page_token=token)
+
+    async def CancelTraining(
+        self, request: pb.CancelTrainingRequest, context: grpc.aio.ServicerContext
+    ) -> pb.CancelTrainingResponse:
+        name = wire.parsed(TrainingName, request.name, "name")
+        record = await asyncio.to_thread(self._trainings.cancel, name)
+        await self._dispatcher.cancel(name)
+        return pb.CancelTrainingResponse(training=wire.training(record))
+
+    async def WatchTraining(
+        self, request: pb.WatchTrainingRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.WatchTrainingResponse]:
+        name = wire.parsed(TrainingName, request.name, "name")
+        async for seen in self._watching.watch(name, request.after_sequence):
+            if isinstance(seen, Heartbeat):
+                yield pb.WatchTrainingResponse(heartbeat=pb.WatchTrainingResponse.Heartbeat())
+            else:
+                yield pb.WatchTrainingResponse(event=wire.event(seen))
+
+    async def GetAdapter(
+        self, request: pb.GetAdapterRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetAdapterResponse:
+        manifest = await asyncio.to_thread(self._adapters.get, wire.adapter_name(request.name, "name"))
+        return pb.GetAdapterResponse(adapter=wire.adapter(manifest))
+
+    async def ListAdapters(
+        self, request: pb.ListAdaptersRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListAdaptersResponse:
+        parent = wire.adapters_parent(request.parent, "parent")
+        page = PageRequest(request.page_size, request.page_token)
+        manifests, token = await asyncio.to_thread(self._adapters.page, parent, page)
+        return pb.ListAdaptersResponse(adapters=[wire.adapter(found) for found in manifests], next_page_token=token)
+
+    async def ReadArtifact(
+        self, request: pb.ReadArtifactRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.ReadArtifactResponse]:
+        name = wire.adapter_name(request.adapter, "adapter")
+        artifact = await asyncio.to_thread(self._adapters.open, name, request.artifact_id, request.read_offset)
+        yield wire.artifact_header(artifact.manifest, artifact.entry)
+        chunks = self._adapters.read(artifact, request.read_offset)
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            yield pb.ReadArtifactResponse(chunk=chunk)

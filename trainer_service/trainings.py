@@ -1,0 +1,228 @@
+"""Trainings in the bucket: create, read, list, cancel. Blocking; called from worker threads of the service.
+
+Its one rule: everything a training needs is written before its record, so that a record is always whole, and a crash in
+between leaves only what a repeat of the request finds and uses.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from base_models.catalog import BaseModelEntry
+from service_kit import schema
+from service_kit.adapter_manifest import AdapterReservation, read_manifest, read_reservation, versions
+from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing
+from service_kit.names import AdapterName, ProjectName, TrainingName
+from service_kit.store import ObjectExists, ObjectStore
+from trainer_service.dataset_record import MINIMUM_IMAGES, DatasetRecord
+from trainer_service.datasets import Datasets
+from trainer_service.ending import end_training
+from trainer_service.events import StateChanged
+from trainer_service.journal import JournalWriter
+from trainer_service.lifecycle import State
+from trainer_service.paging import PageRequest, page_of_ids
+from trainer_service.request_id import derived_id
+from trainer_service.training_config import MAX_SEED, decide
+from trainer_service.training_record import TrainingDataset, TrainingImage, TrainingRecord
+from trainer_service.training_request import CheckedRequest, TrainingRequest, check_request
+from trainer_service.training_store import TrainingStore
+
+# Holder of the lease while the service itself ends a training that no worker has.
+_CANCELLER = "cancelled-in-queue"
+
+TokenCount = Callable[[BaseModelEntry, str], int]
+"""Tokens of a prompt for a base model."""
+
+
+@dataclass(frozen=True)
+class Created:
+    """The answer to CreateTraining: the record (not stored where only validation was asked for) and its dataset."""
+
+    record: TrainingRecord
+    dataset: DatasetRecord
+    stored: bool
+
+
+class Trainings:
+    """The trainings of a bucket. `now` gives the time in UTC."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        datasets: Datasets,
+        base_models: Mapping[str, BaseModelEntry],
+        count_tokens: TokenCount,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._records = TrainingStore(store)
+        self._datasets = datasets
+        self._base_models = base_models
+        self._count_tokens = count_tokens
+        self._now = now
+
+    def create(self, request: TrainingRequest) -> Created:
+        """Queue a training, or find the one that an equal request queued before."""
+        checked = check_request(request, self._base_models)
+        project = checked.dataset.project
+        name = TrainingName(project, derived_id("training", project, request.request_id))
+        earlier = self._earlier(name, checked, request) if request.request_id else None
+        if earlier is not None:
+            return earlier
+        dataset = self._datasets.get(checked.dataset)
+        self._check_dataset(checked, dataset)
+        adapter = AdapterName(project, checked.adapter_id)
+        if request.validate_only:
+            version = self._free_version(adapter, name, request.new_version)
+            return Created(self._record(name, checked, request, version, ""), dataset, stored=False)
+        version = self._reserve(adapter, name, request.new_version)
+        queue_key = schema.queue_entry(name, int(self._now().timestamp() * 1000))
+        record = self._record(name, checked, request, version, queue_key)
+        images = tuple(TrainingImage(digest=image.digest, caption=image.caption) for image in dataset.accepted)
+        snapshot = TrainingDataset(digest=dataset.digest, images=images)
+        with contextlib.suppress(ObjectExists):
+            self._store.create(schema.training_dataset(name), snapshot.to_json())
+        writer = JournalWriter(self._store, name, epoch=0, now=self._now)
+        writer.append([StateChanged(state=State.QUEUED)])
+        self._store.put(queue_key, b"")
+        try:
+            self._records.create(record)
+        except ObjectExists:
+            stored = self._earlier(name, checked, request)
+            if stored is None:
+                raise
+            return stored
+        return Created(record, dataset, stored=True)
+
+    def get(self, name: TrainingName) -> TrainingRecord:
+        """Read a training. Raises ResourceMissing."""
+        return self._records.read(name)[0]
+
+    def page(self, project: ProjectName, request: PageRequest) -> tuple[list[TrainingRecord], str]:
+        """A page of trainings by id, and the token of the next."""
+        page = page_of_ids(self._store, schema.trainings_prefix(project), request)
+        records = []
+        for training in page.ids:
+            # A training that is being created has no record yet.
+            with contextlib.suppress(ResourceMissing):
+                records.append(self.get(TrainingName(project.project, training)))
+        return records, page.next_token
+
+    def cancel(self, name: TrainingName) -> TrainingRecord:
+        """Ask a training to stop; one that nobody holds ends here. Raises ResourceMissing, PreconditionUnmet."""
+        record = self._records.change(name, _cancelling)
+        if record.holder != _CANCELLER:
+            return record
+        return end_training(self._store, record, State.CANCELLED, None, self._now)
+
+    def _earlier(self, name: TrainingName, checked: CheckedRequest, request: TrainingRequest) -> Created | None:
+        try:
+            record = self.get(name)
+        except ResourceMissing:
+            return None
+        if record.request_digest != checked.digest(request.new_version):
+            raise ResourceExists(
+                "Training",
+                str(name),
+                "this request_id came with another body before; use a new one",
+                "REQUEST_ID_REUSED",
+            )
+        return Created(record, self._datasets.get(record.dataset_name), stored=True)
+
+    def _check_dataset(self, checked: CheckedRequest, dataset: DatasetRecord) -> None:
+        if not dataset.ready:
+            raise PreconditionUnmet(
+                "DATASET_NOT_READY",
+                str(dataset.name),
+                f"{dataset.name} has {len(dataset.accepted)} usable pictures; a training starts with {MINIMUM_IMAGES}. Its "
+                "report says what was refused and why.",
+            )
+        subject = f"a picture of {checked.trigger_word} {checked.class_noun}"
+        limit = checked.entry.max_prompt_tokens
+        too_long = []
+        for image in dataset.accepted:
+            tokens = self._count_tokens(checked.entry, training_prompt(subject, image.caption))
+            if tokens > limit:
+                too_long.append(f"{image.filename} ({tokens} tokens)")
+        if too_long:
+            raise PreconditionUnmet(
+                "CAPTION_TOO_LONG",
+                str(dataset.name),
+                f"{checked.entry.name} takes {limit} tokens, `{subject}` included; too long are the captions of "
+                f"{', '.join(too_long)}",
+            )
+
+    def _reserve(self, adapter: AdapterName, training: TrainingName, new_version: bool) -> int:
+        while True:
+            version = self._free_version(adapter, training, new_version)
+            reservation = AdapterReservation(training=str(training))
+            try:
+                self._store.create(schema.adapter_reservation(adapter.version(version)), reservation.to_json())
+                return version
+            except ObjectExists:
+                held = read_reservation(self._store, adapter.version(version))
+                if held is not None and held.training == str(training):
+                    return version
+
+    def _free_version(self, adapter: AdapterName, training: TrainingName, new_version: bool) -> int:
+        """The version this training may take: one it reserved before, or the next. Raises ResourceExists."""
+        taken = versions(self._store, adapter)
+        for version in reversed(taken):
+            reservation = read_reservation(self._store, adapter.version(version))
+            if reservation is not None and reservation.training == str(training):
+                return version
+            if not new_version and self._stands(adapter, version, reservation):
+                raise ResourceExists(
+                    "Adapter", str(adapter), "set new_version to make its next version, or choose another id"
+                )
+        return taken[-1] + 1 if taken else 1
+
+    def _stands(self, adapter: AdapterName, version: int, reservation: AdapterReservation | None) -> bool:
+        """Whether a version exists or may still come to exist. The version of a training that failed never will."""
+        if reservation is None or read_manifest(self._store, adapter.version(version)) is not None:
+            return True
+        try:
+            return self.get(TrainingName.parse(reservation.training)).state not in (State.FAILED, State.CANCELLED)
+        except ResourceMissing:
+            # Its CreateTraining is under way, or died half way; a repeat of it may still come.
+            return True
+
+    def _record(
+        self, name: TrainingName, checked: CheckedRequest, request: TrainingRequest, version: int, queue_key: str
+    ) -> TrainingRecord:
+        # A function of the name, so that equal requests train with equal seeds.
+        seed = int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:8]) % (MAX_SEED + 1)
+        return TrainingRecord(
+            project=name.project,
+            training=name.training,
+            request_digest=checked.digest(request.new_version),
+            queue_key=queue_key,
+            state=State.QUEUED,
+            dataset=checked.dataset.dataset,
+            adapter_id=checked.adapter_id,
+            adapter_version=version,
+            base_model=checked.entry.name,
+            trigger_word=checked.trigger_word,
+            class_noun=checked.class_noun,
+            config=decide(checked.config, checked.entry, seed),
+            given_config=checked.config,
+            created_at=self._now(),
+        )
+
+
+def training_prompt(subject: str, caption: str) -> str:
+    """The prompt that a picture is trained with."""
+    return f"{subject}, {caption}" if caption else subject
+
+
+def _cancelling(record: TrainingRecord) -> TrainingRecord:
+    """The record with cancellation asked for; where no worker holds it, the lease is taken so that none can."""
+    if record.state in (State.SUCCEEDED, State.FAILED):
+        raise PreconditionUnmet(
+            "TRAINING_ENDED", str(record.name), f"{record.name} has {record.state.upper()}; there is nothing to cancel"
+        )
+    if record.state is State.CANCELLED or record.holder:
+        return record.model_copy(update={"cancel_requested": True})
+    return record.model_copy(update={"cancel_requested": True, "holder": _CANCELLER, "epoch": record.epoch + 1})

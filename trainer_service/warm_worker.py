@@ -1,0 +1,94 @@
+"""A warm worker: a child process of this service that keeps its base model loaded and takes one training at a time.
+
+Its one rule: the pipe is the leash. A child whose parent dies sees its input close and hands over; a child that dies is
+noticed by its output closing and is replaced.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import uuid
+
+from service_kit.names import TrainingName
+
+_logger = logging.getLogger(__name__)
+
+# glibc gives large blocks back to the kernel after every step and faults them in again; keeping them more than doubled
+# training throughput on a CPU.
+_MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "20000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+    "MALLOC_ARENA_MAX": "2",
+}
+
+
+class WarmWorker:
+    """One warm child process. `holder` is its name in leases."""
+
+    def __init__(self, process: asyncio.subprocess.Process, holder: str) -> None:
+        self.holder = holder
+        self._training: TrainingName | None = None
+        self._process = process
+
+    @classmethod
+    async def start(cls) -> "WarmWorker":
+        """Start a child; it takes a while to become ready, and orders wait for it."""
+        holder = f"worker-{uuid.uuid4().hex[:12]}"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "trainer_service.worker",
+            "--holder",
+            holder,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=os.environ | _MALLOC,
+        )
+        return cls(process, holder)
+
+    async def run(self, name: TrainingName, etag: str) -> bool:
+        """Have a training carried out; False if the child died over it."""
+        self._training = name
+        try:
+            await self._order({"run": str(name), "etag": etag})
+            return await self._answer("ended")
+        finally:
+            self._training = None
+
+    async def wait_until_ready(self) -> bool:
+        """Wait until the child has imported everything; False if it died."""
+        return await self._answer("ready")
+
+    async def cancel(self, name: TrainingName) -> None:
+        """Interrupt a training within one step, if the child has it."""
+        if self._training == name:
+            await self._order({"cancel": str(name)})
+
+    async def stop(self, patience_s: float) -> None:
+        """Close the child's input, so that it checkpoints and hands over; kill it when it takes too long."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), patience_s)
+        except TimeoutError:
+            _logger.error("%s did not hand over in %.0f s and is killed", self.holder, patience_s)
+            self._process.kill()
+            await self._process.wait()
+
+    async def _order(self, order: dict[str, str]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            await self._process.stdin.drain()
+        except ConnectionError:
+            _logger.warning("%s is gone", self.holder)
+
+    async def _answer(self, key: str) -> bool:
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            if key in json.loads(line):
+                return True
+        return False

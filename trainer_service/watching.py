@@ -1,0 +1,52 @@
+"""Watching a training: its journal, followed, with a heartbeat in every quiet while."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from service_kit.errors import ServiceUnavailable
+from service_kit.names import TrainingName
+from service_kit.store import ObjectStore
+from trainer_service.events import Event
+from trainer_service.journal import Journal
+from trainer_service.trainings import Trainings
+
+HEARTBEAT_S = 5.0
+_COME_BACK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Nothing new, but the service is alive."""
+
+
+class Watching:
+    """Follows trainings for callers until `stopping` is set, when they are told to come back."""
+
+    def __init__(self, store: ObjectStore, trainings: Trainings, stopping: asyncio.Event) -> None:
+        self._store = store
+        self._trainings = trainings
+        self._stopping = stopping
+
+    async def watch(self, name: TrainingName, after: int) -> AsyncIterator[Event | Heartbeat]:
+        """Every event after a sequence, until the last. Raises ResourceMissing, SequenceOutOfRange, ServiceUnavailable."""
+        await asyncio.to_thread(self._trainings.get, name)
+        events = Journal(self._store, name).follow(after)
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        coming = asyncio.ensure_future(anext(events, None))
+        try:
+            while True:
+                await asyncio.wait({coming, stopped}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+                if coming.done():
+                    event = coming.result()
+                    if event is None:
+                        return
+                    yield event
+                    coming = asyncio.ensure_future(anext(events, None))
+                elif stopped.done():
+                    raise ServiceUnavailable("DRAINING", "the service is stopping; watch again from here", _COME_BACK_S)
+                else:
+                    yield Heartbeat()
+        finally:
+            coming.cancel()
+            stopped.cancel()

@@ -1,0 +1,248 @@
+"""Proto messages to and from this service's own types; with `servicer.py`, the only place that knows both."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from personae.v1 import adapter_pb2, dataset_pb2, trainer_pb2, training_pb2
+
+from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry
+from service_kit.errors import InvalidRequest, Violation
+from service_kit.names import AdapterName, AdapterVersionName, MalformedName, ProjectName, parse_adapter
+from trainer_service import events
+from trainer_service.dataset_record import MINIMUM_IMAGES, DatasetRecord, ImageEntry
+from trainer_service.lifecycle import Stage
+from trainer_service.training_record import TrainingRecord
+from trainer_service.training_request import TrainingRequest
+from trainer_service.upload import Chunk, Header, ImageStart, Part
+
+N = TypeVar("N")
+
+_TARGETS = {
+    training_pb2.LORA_TARGETS_ATTENTION: "attention",
+    training_pb2.LORA_TARGETS_ATTENTION_AND_CONVOLUTION: "attention_and_convolution",
+}
+_PRECISIONS = {training_pb2.PRECISION_FLOAT32: "float32", training_pb2.PRECISION_BFLOAT16: "bfloat16"}
+_ENUM_FIELDS = {"targets": _TARGETS, "precision": _PRECISIONS}
+_WIRE_OF_TARGETS = {word: number for number, word in _TARGETS.items()}
+_WIRE_OF_PRECISION = {word: number for number, word in _PRECISIONS.items()}
+
+
+def parsed(parse: "type[N]", text: str, field: str) -> N:
+    """Parse a resource name of a request. Raises InvalidRequest that names the field."""
+    try:
+        return parse.parse(text)  # type: ignore[attr-defined,no-any-return]
+    except MalformedName as error:
+        raise InvalidRequest([Violation(field, str(error))]) from None
+
+
+def adapter_name(text: str, field: str) -> AdapterName | AdapterVersionName:
+    """The adapter, or version of one, that a request names. Raises InvalidRequest."""
+    try:
+        return parse_adapter(text)
+    except MalformedName as error:
+        raise InvalidRequest([Violation(field, str(error))]) from None
+
+
+def adapters_parent(text: str, field: str) -> ProjectName | AdapterName:
+    """What a listing of adapters is asked of. Raises InvalidRequest."""
+    return parsed(AdapterName if "/adapters/" in text else ProjectName, text, field)
+
+
+def upload_part(message: trainer_pb2.UploadImagesRequest) -> Part:
+    """A message of an upload stream. Raises InvalidRequest for an empty one."""
+    match message.WhichOneof("part"):
+        case "header":
+            return Header(message.header.dataset)
+        case "image":
+            return ImageStart(message.image.filename, message.image.size_bytes, message.image.caption)
+        case "chunk":
+            return Chunk(message.chunk)
+    raise InvalidRequest([Violation("part", "found none; allowed is header, image or chunk")])
+
+
+def training_request(message: trainer_pb2.CreateTrainingRequest) -> TrainingRequest:
+    """What the caller asks for; fields that are not set stay out of `config`."""
+    training, given, unknown = message.training, {}, []
+    for descriptor, value in training.config.ListFields():
+        words = _ENUM_FIELDS.get(descriptor.name)
+        if words is None:
+            given[descriptor.name] = value
+        elif value in words:
+            given[descriptor.name] = words[value]
+        elif value != 0:
+            unknown.append((f"training.config.{descriptor.name}", value))
+    return TrainingRequest(
+        parent=message.parent,
+        dataset=training.dataset,
+        adapter_id=training.adapter_id,
+        base_model=training.base_model,
+        trigger_word=training.trigger_word,
+        class_noun=training.class_noun,
+        config=given,
+        request_id=message.request_id,
+        validate_only=message.validate_only,
+        new_version=message.new_version,
+        unknown_enums=tuple(unknown),
+    )
+
+
+def dataset(record: DatasetRecord, with_images: bool = True) -> dataset_pb2.Dataset:
+    """A dataset as callers see it."""
+    return dataset_pb2.Dataset(
+        name=str(record.name),
+        create_time=_timestamp(record.created_at),
+        update_time=_timestamp(record.updated_at),
+        digest=record.digest,
+        report=dataset_report(record, with_images),
+    )
+
+
+def dataset_report(record: DatasetRecord, with_images: bool = True) -> dataset_pb2.DatasetReport:
+    """The picture doctor's report."""
+    verdicts = dataset_pb2.DatasetReport
+    return dataset_pb2.DatasetReport(
+        verdict=verdicts.VERDICT_READY if record.ready else verdicts.VERDICT_TOO_FEW_IMAGES,
+        accepted_count=len(record.accepted),
+        rejected_count=len(record.images) - len(record.accepted),
+        minimum_count=MINIMUM_IMAGES,
+        images=[_image_report(image) for image in record.images] if with_images else [],
+        advice=record.advice,
+    )
+
+
+def training(record: TrainingRecord) -> training_pb2.Training:
+    """A training as callers see it."""
+    config = record.config.model_dump()
+    message = training_pb2.Training(
+        name=str(record.name),
+        state=_enum(training_pb2.Training.State, "STATE", record.state),
+        dataset=str(record.dataset_name),
+        adapter_id=record.adapter_id,
+        adapter=str(record.adapter),
+        base_model=record.base_model,
+        trigger_word=record.trigger_word,
+        class_noun=record.class_noun,
+        config=_config(record.given_config),
+        effective_config=_config(config),
+        completed_steps=record.completed_steps,
+        create_time=_timestamp(record.created_at),
+        failure=_failure(record.failure),
+        cancel_requested=record.cancel_requested,
+    )
+    if record.started_at is not None:
+        message.start_time.CopyFrom(_timestamp(record.started_at))
+    if record.ended_at is not None:
+        message.end_time.CopyFrom(_timestamp(record.ended_at))
+    return message
+
+
+def event(found: events.Event) -> training_pb2.TrainingEvent:
+    """An event as callers see it."""
+    message = training_pb2.TrainingEvent(sequence=found.sequence, time=_timestamp(found.time), epoch=found.epoch)
+    match found.what:
+        case events.StateChanged(state=state):
+            message.state_changed.state = _enum(training_pb2.Training.State, "STATE", state)
+        case events.StageStarted(stage=stage):
+            message.stage_started.stage = _stage(stage)
+        case events.Progress() as progress:
+            message.progress.CopyFrom(
+                training_pb2.TrainingEvent.Progress(
+                    stage=_stage(progress.stage),
+                    completed=progress.completed,
+                    total=progress.total,
+                    loss=progress.loss,
+                    learning_rate=progress.learning_rate,
+                    units_per_second=progress.units_per_second,
+                    time_left=_duration(progress.time_left_s),
+                )
+            )
+        case events.CheckpointSaved(step=step):
+            message.checkpoint_saved.step = step
+        case events.Notice(reason=reason, message=text):
+            message.notice.reason, message.notice.message = reason, text
+        case events.Ended(state=state, failure=failure, adapter=name):
+            message.ended.state = _enum(training_pb2.Training.State, "STATE", state)
+            message.ended.adapter = name
+            if failure is not None:
+                message.ended.failure.reason, message.ended.failure.message = failure.reason, failure.message
+    return message
+
+
+def adapter(manifest: AdapterManifest) -> adapter_pb2.Adapter:
+    """An adapter version as callers see it."""
+    return adapter_pb2.Adapter(
+        name=str(manifest.name),
+        base_model=manifest.base_model,
+        base_model_digest=manifest.base_model_digest,
+        training=manifest.training,
+        trigger_word=manifest.trigger_word,
+        class_noun=manifest.class_noun,
+        rank=manifest.rank,
+        targets=_WIRE_OF_TARGETS[manifest.targets],
+        create_time=_timestamp(manifest.created_at),
+        artifacts=[artifact(entry) for entry in manifest.artifacts],
+    )
+
+
+def artifact(entry: ArtifactEntry) -> adapter_pb2.Artifact:
+    """A file as callers see it."""
+    return adapter_pb2.Artifact(
+        artifact_id=entry.artifact_id, media_type=entry.media_type, size_bytes=entry.size_bytes, digest=entry.digest
+    )
+
+
+def artifact_header(manifest: AdapterManifest, entry: ArtifactEntry) -> trainer_pb2.ReadArtifactResponse:
+    """The first message of a file."""
+    header = trainer_pb2.ReadArtifactResponse.Header(adapter=str(manifest.name), artifact=artifact(entry))
+    return trainer_pb2.ReadArtifactResponse(header=header)
+
+
+def _config(values: dict[str, int | float | str]) -> training_pb2.TrainingConfig:
+    words = {"targets": _WIRE_OF_TARGETS, "precision": _WIRE_OF_PRECISION}
+    return training_pb2.TrainingConfig(
+        **{name: words[name][str(value)] if name in words else value for name, value in values.items()}  # type: ignore[arg-type]
+    )
+
+
+def _image_report(image: ImageEntry) -> dataset_pb2.ImageReport:
+    rejections = dataset_pb2.ImageReport
+    return dataset_pb2.ImageReport(
+        filename=image.filename,
+        accepted=image.accepted,
+        rejection=_enum(rejections.Rejection, "REJECTION", image.rejection) if image.rejection else None,
+        detail=image.detail,
+        width=image.width,
+        height=image.height,
+        source_format=image.source_format,
+        conversions=image.conversions,
+        caption=image.caption,
+        digest=image.digest if image.accepted else "",
+    )
+
+
+def _failure(failure: events.Failure | None) -> training_pb2.TrainingFailure | None:
+    return failure and training_pb2.TrainingFailure(reason=failure.reason, message=failure.message)
+
+
+def _stage(stage: Stage) -> training_pb2.Stage:
+    return _enum(training_pb2.Stage, "STAGE", stage)
+
+
+def _enum(wrapper, prefix: str, word: StrEnum):  # type: ignore[no-untyped-def]
+    """The enum value that is named as ours is."""
+    return wrapper.Value(f"{prefix}_{word.name}")
+
+
+def _timestamp(time: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def _duration(seconds: float) -> Duration:
+    message = Duration()
+    message.FromTimedelta(timedelta(seconds=seconds))
+    return message

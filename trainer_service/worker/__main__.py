@@ -1,0 +1,181 @@
+"""Entry point of a worker: `python -m trainer_service.worker [TRAINING]`, with the services' environment.
+
+Without TRAINING it reads one JSON object a line: `{"run": NAME, "etag": ETAG}` or `{"cancel": NAME}`, and writes
+`{"ready": true}` once and `{"ended": NAME, "exit_code": N}` after each. When standard input closes, because its parent
+stopped or died, it checkpoints, hands over and exits.
+"""
+
+import argparse
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from datetime import UTC, datetime
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from base_models.catalog import CatalogError, read_allow_list
+from service_kit.errors import ResourceMissing
+from service_kit.logs import configure_logs
+from service_kit.minio_store import MinioStore
+from service_kit.names import MalformedName, TrainingName
+from service_kit.settings import SettingsError, StoreSettings, read_settings
+from trainer_service.training_record import HEARTBEAT_S, LeaseWatch
+from trainer_service.training_store import TrainingStore
+from trainer_service.worker.interrupts import Interrupts
+from trainer_service.worker.run import ExitCode, Workbench, run_training
+
+_logger = logging.getLogger(__name__)
+
+
+class WorkerSettings(BaseModel):
+    """What a worker reads of the services' environment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    store: StoreSettings = StoreSettings()
+    base_models: str = "toon-64"
+    """As for the trainer service."""
+
+
+def main() -> int:
+    arguments = _arguments()
+    configure_logs()
+    try:
+        settings = read_settings(WorkerSettings, os.environ, others=("TRAINER_", "INFERENCE_"))
+        base_models = read_allow_list(settings.base_models.split(","))
+        store = MinioStore(
+            settings.store.s3_endpoint,
+            settings.store.s3_access_key,
+            settings.store.s3_secret_key.get_secret_value(),
+            settings.store.s3_bucket,
+            settings.store.s3_region,
+        )
+    except (SettingsError, CatalogError, ValueError) as error:
+        sys.exit(f"cannot start: {error}")
+    bench = Workbench(
+        store=store,
+        base_models=base_models,
+        holder=arguments.holder,
+        now=lambda: datetime.now(UTC),
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+    if arguments.training:
+        return _run_one(bench, arguments.training)
+    return _stay_warm(bench)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainer_service.worker", description=__doc__)
+    parser.add_argument(
+        "training", nargs="?", help="projects/{project}/trainings/{training}; none: read standard input"
+    )
+    parser.add_argument(
+        "--holder",
+        default=f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}",
+        help="name of this worker in leases; unique for every start",
+    )
+    return parser.parse_args()
+
+
+def _run_one(bench: Workbench, training: str) -> int:
+    """Take one training, once it is free or its lease is stale, and carry it to its end."""
+    interrupts = Interrupts()
+    signal.signal(signal.SIGTERM, lambda *_: interrupts.draining.set())
+    try:
+        name = TrainingName.parse(training)
+        watch = LeaseWatch()
+        while True:
+            record, etag = TrainingStore(bench.store).read(name)
+            if record.state.is_final:
+                return ExitCode.FAILED if record.failure else ExitCode.DONE
+            if not record.holder or watch.is_stale(name, etag, time.monotonic()):
+                return run_training(bench, name, etag, interrupts)
+            # A live holder renews once in this time, and then the lease is not ours to take.
+            if interrupts.draining.wait(HEARTBEAT_S):
+                return ExitCode.HANDED_OVER
+    except (MalformedName, ResourceMissing) as error:
+        _logger.error("%s", error)
+        return ExitCode.FAILED
+
+
+def _stay_warm(bench: Workbench) -> int:
+    """Run the trainings that the parent names, one after another, until standard input closes."""
+    # The terminal's Ctrl-C reaches the parent too, which then closes our input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    jobs: queue.SimpleQueue[tuple[TrainingName, str] | None] = queue.SimpleQueue()
+    present = _Present()
+    threading.Thread(target=_listen, args=(jobs, present), name="orders", daemon=True).start()
+    _say({"ready": True})
+    while True:
+        job = jobs.get()
+        if job is None:
+            return ExitCode.DONE
+        name, etag = job
+        interrupts = present.begin(name)
+        try:
+            exit_code = run_training(bench, name, etag, interrupts)
+        finally:
+            present.end()
+        _say({"ended": str(name), "exit_code": int(exit_code)})
+
+
+class _Present:
+    """The training that runs now, and its interrupts; orders about any other are moot."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._name: TrainingName | None = None
+        self._interrupts = Interrupts()
+        self._draining = False
+
+    def begin(self, name: TrainingName) -> Interrupts:
+        with self._lock:
+            self._name, self._interrupts = name, Interrupts()
+            if self._draining:
+                self._interrupts.draining.set()
+            return self._interrupts
+
+    def end(self) -> None:
+        with self._lock:
+            self._name = None
+
+    def cancel(self, name: TrainingName) -> None:
+        with self._lock:
+            if self._name == name:
+                self._interrupts.cancelled.set()
+
+    def drain(self) -> None:
+        with self._lock:
+            self._draining = True
+            self._interrupts.draining.set()
+
+
+def _listen(jobs: "queue.SimpleQueue[tuple[TrainingName, str] | None]", present: _Present) -> None:
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "run" in order:
+            jobs.put((TrainingName.parse(order["run"]), order["etag"]))
+        elif "cancel" in order:
+            present.cancel(TrainingName.parse(order["cancel"]))
+    present.drain()
+    jobs.put(None)
+
+
+def _say(message: dict[str, object]) -> None:
+    try:
+        print(json.dumps(message), flush=True)
+    except BrokenPipeError:
+        # The parent is gone; standard input closes too, and that ends us.
+        _logger.warning("the parent no longer listens")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

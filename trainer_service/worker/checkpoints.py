@@ -1,0 +1,108 @@
+"""Checkpoints in the bucket: files first, then their manifest, then the pointer to it.
+
+Its one rule: the pointer names only a checkpoint that is whole, and an older epoch never moves it. safetensors and JSON
+only; no pickle.
+"""
+
+import hashlib
+
+import safetensors.torch
+from torch import Tensor
+
+from service_kit import schema
+from service_kit.document import Document
+from service_kit.names import TrainingName
+from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, ObjectStore
+from trainer_service.training_record import LeaseLost
+from trainer_service.worker.training_loop import Snapshot
+
+_LORA = "lora.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
+_MANIFEST = "manifest.json"
+
+
+class CheckpointManifest(Document):
+    """A whole checkpoint: its files by name, with the SHA-256 (hex) of each."""
+
+    epoch: int
+    step: int
+    files: dict[str, str]
+
+
+class CheckpointPointer(Document):
+    """Which checkpoint to go on from."""
+
+    epoch: int
+    step: int
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint's files do not have their hashes."""
+
+
+class Checkpoints:
+    """The checkpoints of one training, written in one epoch."""
+
+    def __init__(self, store: ObjectStore, name: TrainingName, epoch: int) -> None:
+        self._store = store
+        self._name = name
+        self._epoch = epoch
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Store a snapshot and make it the one to go on from; older ones are deleted. Raises LeaseLost."""
+        files = {_LORA: _bytes(snapshot.lora), _OPTIMIZER: _bytes(snapshot.optimizer)}
+        for filename, body in files.items():
+            self._store.put(self._key(self._epoch, snapshot.step, filename), body)
+        manifest = CheckpointManifest(
+            epoch=self._epoch,
+            step=snapshot.step,
+            files={filename: hashlib.sha256(body).hexdigest() for filename, body in files.items()},
+        )
+        self._store.put(self._key(self._epoch, snapshot.step, _MANIFEST), manifest.to_json())
+        self._point_to(CheckpointPointer(epoch=self._epoch, step=snapshot.step))
+        kept = self._key(self._epoch, snapshot.step, "")
+        pointer = schema.checkpoint_pointer(self._name)
+        for key in list(self._store.keys(schema.checkpoints_prefix(self._name))):
+            if key != pointer and not key.startswith(kept):
+                self._store.delete(key)
+
+    def load(self) -> Snapshot | None:
+        """The snapshot to go on from, or None where there is none. Raises DamagedCheckpoint."""
+        try:
+            pointer = CheckpointPointer.from_json(self._store.get(schema.checkpoint_pointer(self._name)).body)
+        except ObjectMissing:
+            return None
+        key = self._key(pointer.epoch, pointer.step, _MANIFEST)
+        manifest = CheckpointManifest.from_json(self._store.get(key).body)
+        tensors = {}
+        for filename, digest in manifest.files.items():
+            body = self._store.get(self._key(pointer.epoch, pointer.step, filename)).body
+            if hashlib.sha256(body).hexdigest() != digest:
+                raise DamagedCheckpoint(f"{self._name}: {filename} of step {pointer.step} does not have its hash")
+            tensors[filename] = safetensors.torch.load(body)
+        return Snapshot(pointer.step, tensors[_LORA], tensors[_OPTIMIZER])
+
+    def _point_to(self, pointer: CheckpointPointer) -> None:
+        key = schema.checkpoint_pointer(self._name)
+        while True:
+            try:
+                stored = self._store.get(key)
+            except ObjectMissing:
+                stored = None
+            if stored is not None and CheckpointPointer.from_json(stored.body).epoch > self._epoch:
+                raise LeaseLost(f"a newer epoch writes the checkpoints of {self._name}")
+            try:
+                if stored is None:
+                    self._store.create(key, pointer.to_json())
+                else:
+                    self._store.replace(key, pointer.to_json(), stored.etag)
+                return
+            except (ObjectExists, ObjectChanged):
+                continue
+
+    def _key(self, epoch: int, step: int, filename: str) -> str:
+        return schema.checkpoint_file(self._name, epoch, step, filename)
+
+
+def _bytes(tensors: dict[str, Tensor]) -> bytes:
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})

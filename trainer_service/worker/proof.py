@@ -1,0 +1,73 @@
+"""Proof before publishing: the adapter's file, read back as inference reads it, does what was trained, and does something.
+
+Shapes: B batch, C channels, H/W height and width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from base_models.adapter_file import read_adapter
+from base_models.family import BaseModel
+from trainer_service.worker.examples import ExampleSet, pick
+
+_PROBES = 4
+_SAME = 1e-3
+_PROVEN = "proof"
+
+
+class AdapterWithoutEffect(Exception):
+    """The adapter does not change what the base model predicts."""
+
+
+class AdapterNotReproduced(Exception):
+    """The file, read back, predicts something else than the trained network did."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Predictions for fixed noise on the subject's own latents and prompts, to compare networks by."""
+
+    noisy_BCHW: Tensor
+    timesteps_B: Tensor
+    rows_B: Tensor
+    examples: ExampleSet
+
+    @torch.no_grad()
+    def predictions(self, base: BaseModel) -> Tensor:
+        """What the denoiser says as it is now; float32, without autocast."""
+        return base.predict(self.noisy_BCHW, self.timesteps_B, pick(self.examples.conditioning, self.rows_B))
+
+
+def make_probe(base: BaseModel, examples: ExampleSet) -> Probe:
+    """Fixed noise on the first pictures, over the whole range of timesteps."""
+    count = min(_PROBES, len(examples))
+    rows_B = torch.arange(count, device=examples.latents_NCHW.device)
+    latents_BCHW = examples.latents_NCHW[rows_B]
+    noise_BCHW = torch.randn(latents_BCHW.shape, generator=torch.Generator().manual_seed(0)).to(latents_BCHW.device)
+    timesteps_B = base.timesteps((torch.arange(count) + 0.5) / count).to(latents_BCHW.device)
+    return Probe(base.add_noise(latents_BCHW, noise_BCHW, timesteps_B), timesteps_B, rows_B, examples)
+
+
+def prove(base: BaseModel, body: bytes, probe: Probe, trained_BCHW: Tensor) -> None:
+    """Check an adapter file against the untuned base model and what the trained network predicted.
+
+    The base model must carry no adapter, and carries none afterwards. Raises AdapterInvalid, AdapterWithoutEffect,
+    AdapterNotReproduced.
+    """
+    tensors = read_adapter(body, base.denoiser, base.prefix)
+    untuned_BCHW = probe.predictions(base)
+    base.denoiser.load_lora_adapter(dict(tensors), prefix=base.prefix, adapter_name=_PROVEN)
+    try:
+        reloaded_BCHW = probe.predictions(base)
+    finally:
+        base.denoiser.unload_lora()
+    difference = (reloaded_BCHW - trained_BCHW).abs().max().item()
+    if not difference <= _SAME:
+        raise AdapterNotReproduced(f"the file read back differs by {difference:.2g} from the trained network")
+    effect = (reloaded_BCHW - untuned_BCHW).abs().max().item()
+    if not effect > _SAME:
+        raise AdapterWithoutEffect(
+            f"the adapter changes predictions by {effect:.2g} at most; more than {_SAME:g} is needed"
+        )
