@@ -24,8 +24,8 @@ class AdapterInvalid(Exception):
 def write_adapter(lora: dict[str, Tensor], prefix: str, scale: float) -> bytes:
     """Bytes of a safetensors file with PEFT names, `{prefix}.{module}.lora_{A,B}.weight`.
 
-    lora: a PEFT state dict of the denoiser. scale: alpha / rank; it is folded into B, so that a reader who knows no alpha
-    (and takes alpha = rank) computes the same update.
+    lora: a PEFT state dict of the denoiser. scale: alpha / rank; it is folded into B, so that a reader who knows no
+    alpha (and takes alpha = rank) computes the same update.
     """
     tensors = {
         f"{prefix}.{name}": (tensor * scale if ".lora_B." in name else tensor).detach().float().cpu().contiguous()
@@ -102,7 +102,8 @@ def _check_pair(name: str, a: Tensor, b: Tensor, base: torch.Size) -> None:
     wanted_a, wanted_b = (rank, *base[1:]), (base[0], rank, *(1 for _ in base[2:]))
     if tuple(a.shape) != wanted_a or tuple(b.shape) != wanted_b:
         raise AdapterInvalid(
-            f"{name}: shapes {list(a.shape)} and {list(b.shape)}; the base model needs {list(wanted_a)} and {list(wanted_b)}"
+            f"{name}: shapes {list(a.shape)} and {list(b.shape)}; "
+            f"the base model needs {list(wanted_a)} and {list(wanted_b)}"
         )
     bound = a.float().norm() * b.float().norm()
     # The comparison is false for NaN and infinity too.

@@ -4,7 +4,7 @@ from base_models.catalog import BaseModelEntry
 
 
 class PromptTokens:
-    """Token counts for one base model. Loads its tokenizer when made (about two seconds the first time in a process)."""
+    """Token counts for one base model. Making the first in a process takes about two seconds."""
 
     def __init__(self, entry: BaseModelEntry) -> None:
         # transformers is slow to import, and a process that counts nothing need not wait for it.

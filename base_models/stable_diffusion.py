@@ -9,6 +9,7 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
+from transformers.utils import logging as transformers_logging
 
 from base_models.catalog import BaseModelEntry, TargetsName
 from base_models.family import Conditioning
@@ -19,6 +20,8 @@ _CONVOLUTION = ["conv1", "conv2", "conv_shortcut"]
 
 def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtype) -> StableDiffusionPipeline:
     """The plain diffusers pipeline, frozen, on the device. No pickle is read and nothing is fetched."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     verbosity = diffusers_logging.get_verbosity()
     # An AutoencoderTiny in the place of an AutoencoderKL draws a notice at every load; it is meant to be there.
     diffusers_logging.set_verbosity_error()

@@ -95,11 +95,11 @@ class Adapters:
         if isinstance(version, AdapterName):
             reserved = versions(self._store, version)
             if not reserved:
-                return ResourceMissing("adapter", str(name))
+                return ResourceMissing("Adapter", str(name))
             version = version.version(reserved[-1])
         reservation = read_reservation(self._store, version)
         if reservation is None:
-            return ResourceMissing("adapter", str(name))
+            return ResourceMissing("Adapter", str(name))
         return PreconditionUnmet(
             "ADAPTER_STILL_TRAINING",
             reservation.training,

@@ -45,7 +45,7 @@ class Admission:
 
     @contextmanager
     def admit(self, images: int) -> Iterator[Ticket]:
-        """Hold places for `images` until each is finished or the block is left. Raises TryLater if there are too few."""
+        """Hold places for `images` until each is finished or the block is left. Raises TryLater if they are too few."""
         excess = self.waiting + images - self.limit
         if excess > 0:
             raise TryLater(

@@ -7,6 +7,7 @@ that says nothing about itself to the caller.
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, NoReturn
 
 import grpc
@@ -24,12 +25,16 @@ from service_kit.errors import (
     ServiceError,
     ServiceUnavailable,
     TryLater,
+    Violation,
     WriteConflict,
 )
 from service_kit.store import StoreUnavailable
 
 _DOMAIN = "personae"
 _STORE_RETRY_S = 2.0
+# A status travels as metadata, of which clients take 8 KB: the text, and the violations in base64.
+_MAX_TEXT_CHARACTERS = 1_000
+_MAX_VIOLATION_BYTES = 3_000
 _logger = logging.getLogger(__name__)
 
 _TABLE: dict[type[Exception], grpc.StatusCode] = {
@@ -56,17 +61,15 @@ def to_status(error: Exception) -> status_pb2.Status:
     if code is None or not isinstance(error, ServiceError):
         _logger.error("unexpected error", exc_info=error)
         return _status(grpc.StatusCode.INTERNAL, "internal error; the server's log has it", "INTERNAL", [])
-    return _status(code, str(error), error.reason, _details(error))
+    # Beyond ASCII a character of the text takes up to twelve bytes on the wire.
+    text = str(error).encode("ascii", "backslashreplace").decode()[:_MAX_TEXT_CHARACTERS]
+    return _status(code, text, error.reason, _details(error))
 
 
 def _details(error: ServiceError) -> list[message.Message]:
     match error:
         case InvalidRequest():
-            violations = [
-                error_details_pb2.BadRequest.FieldViolation(field=found.field, description=found.description)
-                for found in error.violations
-            ]
-            return [error_details_pb2.BadRequest(field_violations=violations)]
+            return [_bad_request(error.violations)]
         case ResourceMissing() | ResourceExists():
             return [error_details_pb2.ResourceInfo(resource_type=error.kind, resource_name=error.name)]
         case PreconditionUnmet():
@@ -82,6 +85,17 @@ def _details(error: ServiceError) -> list[message.Message]:
             delay.FromMilliseconds(int(error.retry_after_s * 1000))
             return [error_details_pb2.RetryInfo(retry_delay=delay)]
     return []
+
+
+def _bad_request(violations: list[Violation]) -> error_details_pb2.BadRequest:
+    """As many violations as fit, and how many more there are."""
+    bad_request = error_details_pb2.BadRequest()
+    for index, found in enumerate(violations):
+        if bad_request.ByteSize() > _MAX_VIOLATION_BYTES:
+            bad_request.field_violations.add(field="", description=f"and {len(violations) - index} more")
+            break
+        bad_request.field_violations.add(field=found.field, description=found.description)
+    return bad_request
 
 
 def _status(code: grpc.StatusCode, text: str, reason: str, details: list[message.Message]) -> status_pb2.Status:
@@ -135,8 +149,15 @@ def _wrap_unary(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 def _wrap_stream(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
     async def handle(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         try:
-            async for answer in behaviour(request, context):
-                yield answer
+            answers = behaviour(request, context)
+            if inspect.isawaitable(answers):
+                # grpc's own health watch writes its answers itself.
+                await answers
+                return
+            # Closed with the call, so that what the handler holds is freed at once.
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
         except grpc.aio.AbortError:
             raise
         except Exception as error:

@@ -14,6 +14,9 @@ ServiceError
 
 from dataclasses import dataclass, field
 
+# What was found comes from the caller and may be long; an error must not be.
+_SHOWN_CHARACTERS = 80
+
 
 class ServiceError(Exception):
     """Base of all of them. `reason` is stable and for programs; the text is for people."""
@@ -52,7 +55,9 @@ class Violations:
     def check(self, holds: bool, field: str, found: object, allowed: str) -> None:
         """Note a field unless `holds`."""
         if not holds:
-            self.add(field, f"found {found!r}; allowed is {allowed}")
+            text = repr(found)
+            shown = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
+            self.add(field, f"found {shown}; allowed is {allowed}")
 
     def raise_if_any(self) -> None:
         """Raise InvalidRequest if anything was noted."""

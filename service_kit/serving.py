@@ -71,8 +71,8 @@ async def connect_store(settings: StoreSettings) -> MinioStore:
             return store
         except StoreForbidden as error:
             raise StartError(
-                f"{PREFIX}S3_ENDPOINT={settings.s3_endpoint} answers, but refuses ({error}); check {PREFIX}S3_ACCESS_KEY, "
-                f"{PREFIX}S3_SECRET_KEY, {PREFIX}S3_BUCKET and {PREFIX}S3_CREATE_BUCKET"
+                f"{PREFIX}S3_ENDPOINT={settings.s3_endpoint} answers, but refuses ({error}); check "
+                f"{PREFIX}S3_ACCESS_KEY, {PREFIX}S3_SECRET_KEY, {PREFIX}S3_BUCKET and {PREFIX}S3_CREATE_BUCKET"
             ) from error
         except StoreUnavailable as error:
             if asyncio.get_running_loop().time() >= give_up:

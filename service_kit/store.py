@@ -41,7 +41,7 @@ class StoredObject:
 
 
 class ObjectStore(Protocol):
-    """An S3 bucket with atomic conditional writes. All calls block; all may raise StoreUnavailable or StoreForbidden."""
+    """An S3 bucket with atomic conditional writes. All calls block and may raise StoreUnavailable or StoreForbidden."""
 
     def get(self, key: str) -> StoredObject:
         """Return a whole object. Raises ObjectMissing."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from personae.v1 import trainer_pb2_grpc
 
-from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
+from base_models.catalog import CatalogError, read_allow_list
 from base_models.prompt_tokens import PromptTokens
 from service_kit.logs import configure_logs
 from service_kit.serving import Endpoint, StartError, connect_store, run_service, serve_until_stopped
@@ -27,20 +27,18 @@ async def main() -> None:
         base_models = read_allow_list(settings.base_models.split(","))
     except CatalogError as error:
         raise StartError(f"PERSONAE_BASE_MODELS: {error}") from error
-    store = await connect_store(settings.store)
-    tokenizers: dict[str, PromptTokens] = {}
-
-    def count_tokens(entry: BaseModelEntry, prompt: str) -> int:
-        if entry.name not in tokenizers:
-            tokenizers[entry.name] = PromptTokens(entry)
-        return tokenizers[entry.name].count(prompt)
+    # Reading the tokenizers takes seconds, which the first CreateTraining shall not wait for.
+    store, tokens = await asyncio.gather(
+        connect_store(settings.store),
+        asyncio.to_thread(lambda: {name: PromptTokens(entry) for name, entry in base_models.items()}),
+    )
 
     def now() -> datetime:
         return datetime.now(UTC)
 
     stopping = asyncio.Event()
     datasets = Datasets(store, now)
-    trainings = Trainings(store, datasets, base_models, count_tokens, now)
+    trainings = Trainings(store, datasets, base_models, lambda entry, prompt: tokens[entry.name].count(prompt), now)
     dispatcher = Dispatcher(store, settings.trainer_workers)
     servicer = TrainerServicer(datasets, trainings, Adapters(store), Watching(store, trainings, stopping), dispatcher)
     endpoint = Endpoint(

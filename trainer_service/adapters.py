@@ -66,7 +66,7 @@ class Adapters:
         return OpenArtifact(manifest, entry)
 
     def read(self, artifact: OpenArtifact, offset: int) -> Iterator[bytes]:
-        """The file's bytes from an offset, in chunks. Raises DataLost; a hash is checked when reading from the start."""
+        """Bytes from an offset, in chunks; the hash is checked when reading from the start. Raises DataLost."""
         key = schema.adapter_blob(artifact.manifest.name, artifact.entry.digest)
         total, position = hashlib.sha256(), offset
         while position < artifact.entry.size_bytes:

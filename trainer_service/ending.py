@@ -1,6 +1,6 @@
 """The end of a training: the last event, then the record, then the queue entry.
 
-In this order, so that whoever finds a training half ended (its log says `ended`, its record does not) only has to go on.
+In this order, so that whoever finds a training half ended (its log says so, its record does not) only has to go on.
 """
 
 from collections.abc import Callable

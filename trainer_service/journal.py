@@ -1,7 +1,7 @@
 """A training's event log: appended in segments, replayed and followed by anybody.
 
-Its one rule: a segment is created, never changed, under the sequence of its first event. So sequences have no holes, and
-of two writers one sees the other: a newer epoch means stop, an older one means append after it.
+Its one rule: a segment is created, never changed, under the sequence of its first event. So sequences have no holes,
+and of two writers one sees the other: a newer epoch means stop, an older one means append after it.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Journal:
         return segment if segment.events[-1].sequence >= sequence else None
 
     async def follow(self, after: int) -> AsyncIterator[Event]:
-        """Every event after a sequence, in order, waiting for new ones; ends after `ended`. Raises SequenceOutOfRange."""
+        """Every event after a sequence, waiting for new ones; ends after `ended`. Raises SequenceOutOfRange."""
         head = await asyncio.to_thread(self.head)
         if not 0 <= after <= head:
             raise SequenceOutOfRange("after_sequence", after, 0, head)

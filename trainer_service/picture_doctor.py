@@ -60,7 +60,7 @@ class _Rejected(Exception):
 
 
 def examine(body: bytes) -> Finding:
-    """Judge a file and, where it is usable, give the picture to store: upright RGB, no metadata, at most 2048 a side."""
+    """Judge a file and, where it is usable, give the picture to store: upright RGB, no metadata, bounded in size."""
     source_format, width, height = "", 0, 0
     try:
         with _opened(body) as image:

@@ -1,4 +1,4 @@
-"""Idempotent ids: what a mutation creates is named after its `request_id`, so that a repeat meets its own work. Pure."""
+"""Idempotent ids: what a mutation creates is named after its `request_id`, so a repeat meets its own work. Pure."""
 
 import hashlib
 import uuid

@@ -14,7 +14,7 @@ class TrainerSettings(BaseModel):
 
     store: StoreSettings = StoreSettings()
     base_models: str = "toon-64"
-    """Allow-list of base models, separated by commas: `name` of a bundled one or `name=/folder`. The first is the default."""
+    """Allow-list, separated by commas: `name` of a bundled base model or `name=/folder`. The first is the default."""
     trainer_address: Address = "127.0.0.1:50051"
     """Where to serve."""
     trainer_health_address: Address = "127.0.0.1:50061"

@@ -1,4 +1,4 @@
-"""Hyper-parameters: their ranges, and how what the caller gave and what the base model prefers become one config. Pure."""
+"""Hyper-parameters: their ranges, and how the caller's and the base model's become one config. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ def check_ranges(given: Mapping[str, Any], entry: BaseModelEntry, field: str, vi
 
 
 def decide(given: Mapping[str, Any], entry: BaseModelEntry, seed: int) -> TrainingConfig:
-    """The effective config: what was given, and the base model's defaults for the rest. `seed` is used if none was given."""
+    """The effective config: what was given, and the base model's defaults for the rest; `seed` where none was given."""
     defaults = entry.training
     steps = given.get("steps", defaults.steps)
     rank = given.get("rank", defaults.rank)

@@ -136,8 +136,8 @@ class Trainings:
             raise PreconditionUnmet(
                 "DATASET_NOT_READY",
                 str(dataset.name),
-                f"{dataset.name} has {len(dataset.accepted)} usable pictures; a training starts with {MINIMUM_IMAGES}. Its "
-                "report says what was refused and why.",
+                f"{dataset.name} has {len(dataset.accepted)} usable pictures; a training starts with {MINIMUM_IMAGES}. "
+                "Its report says what was refused and why.",
             )
         subject = f"a picture of {checked.trigger_word} {checked.class_noun}"
         limit = checked.entry.max_prompt_tokens

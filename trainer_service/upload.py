@@ -78,7 +78,7 @@ class Upload:
         if self._image is not None:
             raise _out_of_order(
                 "chunk",
-                f"{self._image.filename}: found {len(self._received):,} bytes; announced were {self._image.size_bytes:,}",
+                f"{self._image.filename}: found {len(self._received):,} of {self._image.size_bytes:,} bytes announced",
             )
         return self.dataset
 

@@ -29,7 +29,7 @@ class Watching:
         self._stopping = stopping
 
     async def watch(self, name: TrainingName, after: int) -> AsyncIterator[Event | Heartbeat]:
-        """Every event after a sequence, until the last. Raises ResourceMissing, SequenceOutOfRange, ServiceUnavailable."""
+        """Every event after a sequence, to the last. Raises ResourceMissing, SequenceOutOfRange, ServiceUnavailable."""
         await asyncio.to_thread(self._trainings.get, name)
         events = Journal(self._store, name).follow(after)
         stopped = asyncio.ensure_future(self._stopping.wait())

@@ -1,4 +1,4 @@
-"""Keeps the lease of a training: a heartbeat every 5 s from a thread of its own, and the holder's changes to the record.
+"""Keeps the lease of a training: a heartbeat every 5 s from its own thread, and the holder's changes to the record.
 
 Its one rule: a holder that has not managed a renewal for 15 s stops, long before anybody else may take over.
 """

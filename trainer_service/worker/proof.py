@@ -1,4 +1,4 @@
-"""Proof before publishing: the adapter's file, read back as inference reads it, does what was trained, and does something.
+"""Proof before publishing: the adapter's file, read back as inference reads it, does what was trained, and has effect.
 
 Shapes: B batch, C channels, H/W height and width.
 """

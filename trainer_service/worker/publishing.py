@@ -1,4 +1,4 @@
-"""Publishing: blobs first, then the manifest with If-None-Match. That PUT is the adapter's birth, and it happens once."""
+"""Publishing: blobs first, then the manifest with If-None-Match. That PUT is the adapter's birth; it happens once."""
 
 import hashlib
 from collections.abc import Callable

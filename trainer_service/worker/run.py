@@ -179,7 +179,7 @@ def _step(
     examples: Examples,
     probe: Probe,
 ) -> tuple[bytes, Tensor]:
-    """Run the loop with reports and checkpoints; the adapter file, and what the trained network predicts for the probe."""
+    """Run the loop with reports and checkpoints: the adapter file, and what the trained network says to the probe."""
     config = record.config
     checkpoints = Checkpoints(bench.store, record.name, record.epoch)
     resume = checkpoints.load()

@@ -21,7 +21,7 @@ from base_models.family import BaseModel, Conditioning
 from trainer_service.training_config import TrainingConfig
 from trainer_service.worker.examples import Examples, ExampleSet, pick, where
 
-ADAPTER = "training"
+ADAPTER = "subject"
 _FINAL_RATE = 0.1
 _MAX_GRADIENT_NORM = 1.0
 

@@ -6,7 +6,7 @@
 import signal
 import sys
 
-from personae.errors import InvalidRequest, PersonaeError
+from personae.errors import InvalidRequest, PersonaeError, Unavailable
 
 
 def main() -> None:
@@ -25,6 +25,9 @@ def main() -> None:
     except InvalidRequest as error:
         _say(error)
         sys.exit(2)
+    except Unavailable as error:
+        _say(f"{error}\nIs the server running, and where --trainer or --inference say? `personae up` starts one here.")
+        sys.exit(1)
     except (PersonaeError, OSError) as error:
         _say(error)
         sys.exit(1)
@@ -32,7 +35,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def _say(error: Exception) -> None:
+def _say(error: Exception | str) -> None:
     print(f"Error: {error}", file=sys.stderr)
 
 

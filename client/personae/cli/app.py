@@ -3,6 +3,7 @@
 Results go to stdout, everything else to stderr.
 """
 
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-out, err = Console(), Console(stderr=True)
+# A pipe has no width of its own; a wide one keeps names in one piece.
+out = Console(width=None if sys.stdout.isatty() else 200, highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Trainer = Annotated[
     str, typer.Option(envvar="PERSONAE_TRAINER_ADDRESS", metavar="HOST:PORT", help="Where the trainer service is.")
@@ -69,11 +72,9 @@ def up(
     """
     folder = local_stack.checkout() / ".local"
     addresses = local_stack.Addresses(trainer, inference, trainer_health, inference_health, store_port)
-    err.print(f"starting; the logs are in {folder / 'logs'}", highlight=False)
+    err.print(f"starting; the logs are in {folder / 'logs'}")
     with local_stack.running(folder / "store", folder / "logs", addresses, _PORT_OPTIONS) as stack:
-        out.print(
-            f"trainer    {stack.trainer}\ninference  {stack.inference}\nstore      {stack.store}", highlight=False
-        )
+        out.print(f"trainer    {stack.trainer}\ninference  {stack.inference}\nstore      {stack.store}")
         err.print("Ctrl-C stops everything.")
         stack.watch()
 
@@ -129,7 +130,7 @@ def train(
             seed=seed,
         )
         if detach:
-            out.print(training.name, highlight=False)
+            out.print(training.name)
         else:
             _follow(training, cancel_on_interrupt)
 
@@ -155,20 +156,20 @@ def _follow(training: personae.Training, cancel_on_interrupt: bool) -> None:
     except KeyboardInterrupt:
         if cancel_on_interrupt:
             training.cancel()
-            err.print(f"cancelled {training.name}", highlight=False)
+            err.print(f"cancelled {training.name}")
         else:
-            err.print(f"The training goes on. Take it up again: personae watch {training.name}", highlight=False)
+            err.print(f"The training goes on. Take it up again: personae watch {training.name}")
         raise
-    out.print(adapter.name, highlight=False)
-    err.print(f"Try: personae generate '{adapter.prompt('…')}' --adapter {adapter.name}", highlight=False)
+    out.print(adapter.name)
+    err.print(f"Try: personae generate '{adapter.prompt('…')}' --adapter {adapter.name}")
 
 
 def _print_findings(dataset: personae.Dataset) -> None:
-    err.print(f"{dataset.accepted_count} of {len(dataset.images)} pictures accepted", highlight=False)
+    err.print(f"{dataset.accepted_count} of {len(dataset.images)} pictures accepted")
     for image in dataset.rejected:
-        err.print(f"  {escape(image.filename)}: {image.rejection}: {escape(image.detail)}", highlight=False)
+        err.print(f"  {escape(image.filename)}: {image.rejection}: {escape(image.detail)}")
     for sentence in dataset.advice:
-        err.print(f"  {escape(sentence)}", highlight=False)
+        err.print(f"  {escape(sentence)}")
 
 
 @app.command()
@@ -210,10 +211,10 @@ def generate(
             on_progress=bar.show,
         ):
             if image.filtered:
-                err.print(f"image {image.index} (seed {image.seed}) was filtered", highlight=False)
+                err.print(f"image {image.index} (seed {image.seed}) was filtered")
             else:
                 path = image.save(output / f"{image.index:03d}-{image.seed}.{image_format}")
-                out.print(str(path), highlight=False, soft_wrap=True)
+                out.print(str(path))
 
 
 def _weighted(text: str) -> AdapterChoice:
@@ -238,7 +239,7 @@ def adapters(
         if download is not None:
             if not name:
                 raise personae.InvalidRequest([personae.Violation("--download", "say which: personae adapters NAME …")])
-            out.print(str(client.download_adapter(name, download)), highlight=False, soft_wrap=True)
+            out.print(str(client.download_adapter(name, download)))
             return
         table = Table("name", "base model", "prompt begins", "rank", "made", box=None)
         for found in client.adapters(name):

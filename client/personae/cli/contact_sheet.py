@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 _COLUMNS = 4
 _PICTURE_PX = 128
 _GAP_PX = 14
-_CAPTION_PX = 34
+_CAPTION_LINES = 3
+_CAPTION_PX = 48
 _MARGIN_PX = 40
 _PANEL_GAP_PX = 48
 _TITLE_PX = 64
@@ -61,7 +62,7 @@ def _draw_panel(sheet: Image.Image, draw: ImageDraw.ImageDraw, panel: Panel, lef
         y = top + _HEADING_PX + row * (_PICTURE_PX + _CAPTION_PX + _GAP_PX)
         sheet.paste(_scaled(picture), (x, y))
         draw.rectangle((x - 1, y - 1, x + _PICTURE_PX, y + _PICTURE_PX), outline=_RULE)
-        draw.multiline_text((x, y + _PICTURE_PX + 4), _two_lines(caption, font), _SOFT, font, spacing=2)
+        draw.multiline_text((x, y + _PICTURE_PX + 4), _wrapped(caption, font), _SOFT, font, spacing=2)
 
 
 def _scaled(picture: Image.Image) -> Image.Image:
@@ -76,8 +77,8 @@ def _scaled(picture: Image.Image) -> Image.Image:
     return square
 
 
-def _two_lines(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The text in at most two lines that fit under a picture; what does not fit ends in an ellipsis."""
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text in lines that fit under a picture; what does not fit ends in an ellipsis."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -85,6 +86,6 @@ def _two_lines(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) ->
             lines.append(word)
         else:
             lines[-1] = longer
-    if len(lines) > 2:
-        lines[1] += " …"
-    return "\n".join(lines[:2])
+    if len(lines) > _CAPTION_LINES:
+        lines[_CAPTION_LINES - 1] += " …"
+    return "\n".join(lines[:_CAPTION_LINES])

@@ -72,7 +72,7 @@ def run(output: Path | None, console: Console) -> Path:
         sheet = _tell(root / _PICTURES, folder, output or root / ".local" / "contact-sheet.png", clock, console)
     except Exception:
         leftovers = folder / "store"
-        console.print(f"The logs are kept in {folder}", highlight=False)
+        console.print(f"The logs are kept in {folder}")
         raise
     finally:
         shutil.rmtree(leftovers, ignore_errors=True)
@@ -89,11 +89,11 @@ def _tell(pictures: Path, folder: Path, output: Path, clock: _Clock, console: Co
 
         with clock.part("upload"):
             dataset = client.create_dataset(pictures=pictures)
-        console.print(f"{dataset.accepted_count} of {len(dataset.images)} pictures accepted", highlight=False)
+        console.print(f"{dataset.accepted_count} of {len(dataset.images)} pictures accepted")
 
         with clock.part("training"), TrainingBars(console) as bars:
             adapter = client.train(dataset, name="demo").wait(on_event=bars.show)
-        console.print(f"published {adapter.name}", highlight=False)
+        console.print(f"published {adapter.name}")
 
         with clock.part("generation"):
             base = _generate(client, adapter, [], "base model alone", console)

@@ -120,6 +120,8 @@ class GenerationBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop_task(self._task)
+        # What failed before its first image has nothing to show.
+        self._bars.update(self._task, visible=error is None or self._bars.tasks[0].completed > 0)
         self._bars.stop()
 
     def show(self, progress: GenerationProgress) -> None:

@@ -383,7 +383,7 @@ class GetTrainingResponse(google.protobuf.message.Message):
     TRAINING_FIELD_NUMBER: builtins.int
     @property
     def training(self) -> personae.v1.training_pb2.Training:
-        """As of its last event."""
+        """As it is now."""
 
     def __init__(
         self,

@@ -211,7 +211,7 @@ class TrainerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetTraining(self, request, context):
-        """Returns a training as of its last event.
+        """Returns a training as it is now.
         NOT_FOUND  it does not exist in this project.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -94,7 +94,7 @@ class TrainerServiceStub:
         personae.v1.trainer_pb2.GetTrainingRequest,
         personae.v1.trainer_pb2.GetTrainingResponse,
     ]
-    """Returns a training as of its last event.
+    """Returns a training as it is now.
       NOT_FOUND  it does not exist in this project.
     """
 
@@ -262,7 +262,7 @@ class TrainerServiceAsyncStub:
         personae.v1.trainer_pb2.GetTrainingRequest,
         personae.v1.trainer_pb2.GetTrainingResponse,
     ]
-    """Returns a training as of its last event.
+    """Returns a training as it is now.
       NOT_FOUND  it does not exist in this project.
     """
 
@@ -444,7 +444,7 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         request: personae.v1.trainer_pb2.GetTrainingRequest,
         context: _ServicerContext,
     ) -> typing.Union[personae.v1.trainer_pb2.GetTrainingResponse, collections.abc.Awaitable[personae.v1.trainer_pb2.GetTrainingResponse]]:
-        """Returns a training as of its last event.
+        """Returns a training as it is now.
           NOT_FOUND  it does not exist in this project.
         """
 

@@ -201,7 +201,7 @@ class Training(google.protobuf.message.Message):
     `character`. Set by the caller.
     """
     completed_steps: builtins.int
-    """Optimizer steps finished, as of the last event. Set by the server."""
+    """Optimizer steps finished; at most 5 seconds old while it runs (WatchTraining is exact). Set by the server."""
     cancel_requested: builtins.bool
     """True once CancelTraining was accepted; the state follows within one step. Set by the server."""
     @property
@@ -398,7 +398,7 @@ class TrainingFailure(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     reason: builtins.str
-    """Stable, in UPPER_SNAKE_CASE, for programs: DATASET_CHANGED, CAPTION_TOO_LONG, NON_FINITE_LOSS, ADAPTER_WITHOUT_EFFECT,
+    """Stable, in UPPER_SNAKE_CASE, for programs: NON_FINITE_LOSS, ADAPTER_WITHOUT_EFFECT, ADAPTER_NOT_PROVEN, CHECKPOINT_DAMAGED,
     BASE_MODEL_UNAVAILABLE, WORKER_CRASHED or INTERNAL.
     """
     message: builtins.str
@@ -523,7 +523,7 @@ class TrainingEvent(google.protobuf.message.Message):
         REASON_FIELD_NUMBER: builtins.int
         MESSAGE_FIELD_NUMBER: builtins.int
         reason: builtins.str
-        """Stable, in UPPER_SNAKE_CASE: RESUMED, TAKEN_OVER."""
+        """Stable, in UPPER_SNAKE_CASE: RESUMED (a worker goes on from a checkpoint)."""
         message: builtins.str
         """One sentence."""
         def __init__(

@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 
 def test_train_names_refused_pictures_and_prints_the_adapter(personae_command, trainer, folder):
-    trainer.events = [progress(1), progress(9), ended(10)]
+    trainer.events = [progress(1), progress(2), ended(3)]
     code, out, err = personae_command("train", folder, "--name", "micah")
     assert (code, out) == (0, f"{ADAPTER}\n")
     assert "1 of 2 pictures accepted" in err
@@ -90,9 +90,7 @@ def test_an_interrupt_cancels_where_it_was_asked_to(personae_command, trainer, m
 
 
 def test_generate_saves_each_image_and_prints_its_path(personae_command, inference, tmp_path):
-    code, out, _ = personae_command(
-        "generate", "a", "--seed", 3, "--seed", 4, "--adapter", "m=0.5", "--output", tmp_path
-    )
+    code, out, _ = personae_command("generate", "a", "--seed=3", "--seed=4", "--adapter=m=0.5", "--output", tmp_path)
     assert code == 0
     assert out.splitlines() == [str(tmp_path / "001-4.png"), str(tmp_path / "000-3.png")]
     assert (tmp_path / "001-4.png").read_bytes() == b"a/4"

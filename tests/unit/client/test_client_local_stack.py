@@ -60,16 +60,22 @@ def test_services_get_their_settings_and_no_others(checkout):
 
 
 def test_everything_is_stopped_when_the_context_is_left_by_an_error(checkout):
-    with pytest.raises(RuntimeError, match="mine"), start(checkout) as stack:
-        children = list(stack._children)
-        raise RuntimeError("mine")
+    children = []
+
+    def use_the_stack():
+        with start(checkout) as stack:
+            children.extend(stack._children)
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        use_the_stack()
     assert [child.exit_code for child in children] == [-signal.SIGTERM] * 2
 
 
 def test_a_service_that_ends_at_once_is_quoted(checkout):
     (checkout / "inference_service" / "__main__.py").write_text(BROKEN)
     with (
-        pytest.raises(StackError, match="(?s)inference_service ended with exit code 3.*the model is gone"),
+        pytest.raises(StackError, match=r"(?s)inference_service ended with exit code 3.*the model is gone"),
         start(checkout),
     ):
         pass
@@ -113,8 +119,9 @@ def test_nothing_outlives_a_killed_parent(checkout):
         f"import sys, time; sys.path.insert(0, {str(checkout)!r})\n"
         "from pathlib import Path\n"
         "from personae.cli import local_stack\n"
-        f"with local_stack.running(Path({str(checkout)!r}), Path({str(checkout)!r}), local_stack.Addresses(), dict()) as s:\n"
-        "    print(*(child._process.pid for child in s._children), flush=True)\n"
+        f"data = Path({str(checkout)!r})\n"
+        "with local_stack.running(data, data, local_stack.Addresses(), {}) as stack:\n"
+        "    print(*(child._process.pid for child in stack._children), flush=True)\n"
         "    time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:

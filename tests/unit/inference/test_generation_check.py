@@ -1,0 +1,133 @@
+"""The check of a request: what is let through, what is refused, what is filled in."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+
+from base_models.catalog import BaseModelEntry
+from inference_service.generation import (
+    MAX_SEED,
+    AdapterDraft,
+    GenerationDraft,
+    GenerationRequest,
+    ImageTask,
+    Prompt,
+    PromptDraft,
+    check,
+)
+from service_kit.errors import InvalidRequest
+from service_kit.names import AdapterName, AdapterVersionName
+
+
+def _check(entry: BaseModelEntry, **fields: Any) -> GenerationRequest:
+    numbers = itertools.count(100)
+    draft = GenerationDraft(**({"prompts": (PromptDraft("a hat", (1,)),)} | fields))
+    return check(draft, entry, ("toon-64",), lambda text: len(text.split()), lambda: next(numbers))
+
+
+def _wrong_fields(entry: BaseModelEntry, **fields: Any) -> list[str]:
+    with pytest.raises(InvalidRequest) as caught:
+        _check(entry, **fields)
+    return [violation.field for violation in caught.value.violations]
+
+
+def test_defaults_are_those_of_the_base_model(toon: BaseModelEntry) -> None:
+    request = _check(toon, prompts=(PromptDraft("a hat"),))
+    assert request == GenerationRequest(
+        base_model="toon-64",
+        adapters=(),
+        prompts=(Prompt("a hat", (100,)),),
+        images_per_prompt=1,
+        negative_prompt="",
+        guidance_scale=3.0,
+        steps=20,
+        scheduler="ddim",
+        width=64,
+        height=64,
+        file_format="png",
+    )
+
+
+def test_seeds_are_drawn_only_where_none_are_named(toon: BaseModelEntry) -> None:
+    request = _check(toon, prompts=(PromptDraft("a", (5, MAX_SEED)), PromptDraft("b")), images_per_prompt=2)
+    assert request.tasks == (
+        ImageTask(0, 0, 5),
+        ImageTask(1, 0, MAX_SEED),
+        ImageTask(2, 1, 100),
+        ImageTask(3, 1, 101),
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("steps", [1, 150], [0, -1, 151]),
+        ("guidance_scale", [1.0, 30.0], [0.99, 30.1, math.nan, math.inf, -math.inf]),
+        ("width", [32, 48, 128], [0, -16, 16, 33, 513, 144, 100_000]),
+        ("height", [32, 48, 128], [0, -16, 16, 33, 513, 144, 100_000]),
+        ("images_per_prompt", [1, 64], [0, -1, 65]),
+        ("scheduler", ["ddim", "euler", "dpm_solver_multistep"], ["99", "ddpm"]),
+        ("base_model", ["toon-64"], ["attacker/repo", "/etc", "TOON-64"]),
+        ("negative_prompt", ["blue", "word " * 38], ["word " * 39, " ", "\0", "x" * 10_001]),
+    ],
+)
+def test_every_field_has_its_bounds(toon: BaseModelEntry, field: str, good: list[Any], bad: list[Any]) -> None:
+    for value in good:
+        _check(toon, **{field: value})
+    for value in bad:
+        assert _wrong_fields(toon, **{field: value}) == [field]
+
+
+def test_an_unknown_file_format_is_refused(toon: BaseModelEntry) -> None:
+    assert _check(toon, file_format="webp").file_format == "webp"
+    assert _wrong_fields(toon, file_format="99") == ["format"]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t", "\u3000", "a\0b", "x" * 10_001, "word " * 39])
+def test_a_prompt_that_cannot_be_drawn_is_refused_by_its_place(toon: BaseModelEntry, text: str) -> None:
+    prompts = (PromptDraft("good"), PromptDraft("good"), PromptDraft(text))
+    assert _wrong_fields(toon, prompts=prompts) == ["prompts[2].text"]
+
+
+def test_tokens_found_and_allowed_are_said(toon: BaseModelEntry) -> None:
+    with pytest.raises(InvalidRequest, match="found 50 tokens; allowed are 38"):
+        _check(toon, prompts=(PromptDraft("word " * 50),))
+
+
+def test_there_is_a_bound_on_prompts_seeds_and_images(toon: BaseModelEntry) -> None:
+    assert _wrong_fields(toon, prompts=()) == ["prompts"]
+    assert _wrong_fields(toon, prompts=(PromptDraft("a"),) * 65) == ["prompts"]
+    assert _wrong_fields(toon, prompts=(PromptDraft("a", (1,) * 65),)) == ["prompts[0].seeds"]
+    assert _wrong_fields(toon, prompts=(PromptDraft("a", (1,) * 64),) * 5) == ["prompts"]
+    assert _wrong_fields(toon, prompts=(PromptDraft("a", (1, -1, MAX_SEED + 1)),)) == [
+        "prompts[0].seeds[1]",
+        "prompts[0].seeds[2]",
+    ]
+
+
+def test_adapters_may_be_named_with_and_without_a_version(toon: BaseModelEntry) -> None:
+    request = _check(
+        toon,
+        adapters=(
+            AdapterDraft("projects/p/adapters/a"),
+            AdapterDraft("projects/p/adapters/b/versions/2", -2.0),
+        ),
+    )
+    assert [(wanted.name, wanted.weight) for wanted in request.adapters] == [
+        (AdapterName("p", "a"), 1.0),
+        (AdapterVersionName("p", "b", 2), -2.0),
+    ]
+
+
+def test_nine_adapters_or_one_twice_are_refused(toon: BaseModelEntry) -> None:
+    nine = tuple(AdapterDraft(f"projects/p/adapters/a{number}") for number in range(9))
+    assert _wrong_fields(toon, adapters=nine) == ["adapters"]
+    twice = (AdapterDraft("projects/p/adapters/a"), AdapterDraft("projects/p/adapters/a/versions/3"))
+    assert _wrong_fields(toon, adapters=twice) == ["adapters[1].adapter"]
+
+
+@pytest.mark.parametrize("weight", [2.1, -2.1, 1e9, math.nan, math.inf])
+def test_a_weight_out_of_bounds_is_refused(toon: BaseModelEntry, weight: float) -> None:
+    assert _wrong_fields(toon, adapters=(AdapterDraft("projects/p/adapters/a", weight),)) == ["adapters[0].weight"]

@@ -1,0 +1,10 @@
+"""Fixtures of the trainer's unit tests."""
+
+import pytest
+
+from tests.unit.trainer.trainer_fakes import Trainer
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    return Trainer()

@@ -1,0 +1,136 @@
+"""The picture doctor on files as people, phones and attackers send them."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from trainer_service.picture_doctor import MAX_STORED_SIDE, Rejection, examine
+
+ORIENTATION, GPS = 0x0112, 0x8825
+
+
+def picture(width: int = 96, height: int = 64, mode: str = "RGB") -> Image.Image:
+    """A picture with something on it: noise over a gradient."""
+    noise = np.random.default_rng(0).integers(0, 120, (height, width, 3))
+    gradient = np.linspace(0, 130, width)[None, :, None]
+    return Image.fromarray((noise + gradient).astype(np.uint8)).convert(mode)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def stored(body: bytes) -> Image.Image:
+    finding = examine(body)
+    assert finding.rejection is None, finding.detail
+    return Image.open(io.BytesIO(finding.png))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_the_three_formats_are_accepted_and_named(kind: str) -> None:
+    finding = examine(encoded(picture(), kind))
+    assert (finding.rejection, finding.source_format, finding.width, finding.height) == (None, kind, 96, 64)
+
+
+def test_an_rgb_png_is_stored_pixel_for_pixel() -> None:
+    assert np.array_equal(np.asarray(stored(encoded(picture()))), np.asarray(picture()))
+
+
+def test_orientation_is_applied_and_location_is_dropped() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    exif.get_ifd(GPS)[1] = "N"
+    body = encoded(picture(), exif=exif)
+    finding = examine(body)
+    assert (finding.width, finding.height) == (64, 96)
+    assert "EXIF orientation applied" in finding.conversions
+    kept = stored(body)
+    assert not kept.getexif()
+    assert np.array_equal(np.asarray(kept), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(body)))))
+
+
+def test_transparency_falls_on_white() -> None:
+    image = picture(mode="RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, 20, 20))
+    kept = stored(encoded(image))
+    assert kept.getpixel((5, 5)) == (255, 255, 255)
+
+
+def test_cmyk_grey_palette_and_16_bit_become_rgb_and_the_report_says_so() -> None:
+    grey = np.asarray(picture(mode="L")).astype(np.uint16)
+    cases = {
+        "CMYK": encoded(picture(mode="CMYK"), "JPEG"),
+        "grey": encoded(picture(mode="L")),
+        "palette": encoded(picture().quantize(32)),
+        "16-bit grey": encoded(Image.fromarray(grey * 257)),
+    }
+    for word, body in cases.items():
+        finding = examine(body)
+        assert finding.conversions == (f"{word} converted to RGB",)
+        assert Image.open(io.BytesIO(finding.png)).mode == "RGB"
+    kept = np.asarray(stored(cases["16-bit grey"]).convert("L")).astype(int)
+    assert np.abs(kept - grey.astype(int)).max() <= 1
+
+
+def test_a_large_photograph_is_scaled_down() -> None:
+    finding = examine(encoded(picture(4000, 3000), "JPEG"))
+    assert (finding.width, finding.height) == (MAX_STORED_SIDE, MAX_STORED_SIDE * 3 // 4)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A legal one-bit PNG of any size in a few kilobytes a megapixel."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = zlib.compressobj(9)
+    row = b"\0" * (1 + (width + 7) // 8)
+    pixels = b"".join(rows.compress(row) for _ in range(height)) + rows.flush()
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def animation(kind: str) -> bytes:
+    frames = [picture(), picture().transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    return encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+
+
+def text_bomb() -> bytes:
+    body = encoded(picture())
+    text = b"Comment\0\0" + zlib.compress(b"a" * 300_000_000)
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    return body[:33] + chunk + body[33:]
+
+
+@pytest.mark.parametrize(
+    ("body", "rejection"),
+    [
+        (b"not a picture", Rejection.UNSUPPORTED_FORMAT),
+        (b"PK\x03\x04" + b"\0" * 100, Rejection.UNSUPPORTED_FORMAT),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", Rejection.UNSUPPORTED_FORMAT),
+        (b"\x7fELF" + b"\0" * 100, Rejection.UNSUPPORTED_FORMAT),
+        (encoded(picture(), "GIF"), Rejection.UNSUPPORTED_FORMAT),
+        (encoded(picture(400, 300), "JPEG")[:2000], Rejection.TRUNCATED),
+        (encoded(picture(400, 300))[:2000], Rejection.TRUNCATED),
+        (bomb(60_000, 60_000 // 40), Rejection.PIXELS_EXCEEDED),
+        (bomb(11_000, 8_000), Rejection.PIXELS_EXCEEDED),
+        (bomb(60_000, 4_000), Rejection.PIXELS_EXCEEDED),
+        (animation("WEBP"), Rejection.ANIMATED),
+        (animation("PNG"), Rejection.ANIMATED),
+        (encoded(picture(8, 8)), Rejection.TOO_SMALL),
+        (encoded(picture(1, 900)), Rejection.ASPECT),
+        (encoded(Image.new("RGB", (64, 64), "teal")), Rejection.BLANK),
+        (text_bomb(), Rejection.METADATA_TOO_LARGE),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_name(body: bytes, rejection: Rejection) -> None:
+    finding = examine(body)
+    assert finding.rejection is rejection
+    assert finding.detail
+    assert not finding.png
