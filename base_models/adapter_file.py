@@ -44,7 +44,9 @@ def read_adapter(body: bytes, denoiser: torch.nn.Module, prefix: str) -> dict[st
     modules = _pairs(tensors, prefix)
     if not modules:
         raise AdapterInvalid("the file holds no LoRA tensors")
-    shapes = {name: module.weight.shape for name, module in denoiser.named_modules() if hasattr(module, "weight")}
+    # Norms and embeddings have weights too, but no LoRA.
+    layers = (torch.nn.Linear, torch.nn.Conv2d)
+    shapes = {name: module.weight.shape for name, module in denoiser.named_modules() if isinstance(module, layers)}
     for name, pair in modules.items():
         if pair.keys() != {"A", "B"}:
             raise AdapterInvalid(f"{name}: has lora_{next(iter(pair))} without its other half")

@@ -14,6 +14,7 @@ from personae.v1 import inference_pb2
 from personae.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 
 from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
+from base_models.prompt_tokens import PromptTokens
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission
@@ -21,7 +22,7 @@ from inference_service.servicer import InferenceServicer
 from inference_service.settings import OTHER_PROCESSES, InferenceSettings
 from inference_service.studio import ServedBaseModel, Studio
 from service_kit.logs import configure_logs
-from service_kit.serving import Endpoint, StartError, connect_store, run_service, serve_until_stopped
+from service_kit.serving import Endpoint, StartError, check_ports, connect_store, run_service, serve_until_stopped
 from service_kit.settings import PREFIX, read_settings
 
 if TYPE_CHECKING:
@@ -47,13 +48,21 @@ async def main() -> None:
         entries = list(read_allow_list(settings.base_models.split(",")).values())
     except CatalogError as error:
         raise StartError(f"{PREFIX}BASE_MODELS: {error}") from error
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
+    endpoint = Endpoint(
+        settings.inference_address,
+        f"{PREFIX}INFERENCE_ADDRESS",
+        settings.inference_health_address,
+        f"{PREFIX}INFERENCE_HEALTH_ADDRESS",
+        settings.inference_reflection,
+    )
+    check_ports(endpoint)
 
-    loading = asyncio.create_task(asyncio.to_thread(load_engines, entries, settings.inference_batch_size))
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS))
+    # In a pool of its own: the end of the loop waits for the default one, and would hold back the text of a StartError.
+    loading = loop.run_in_executor(ThreadPoolExecutor(1), load_engines, entries, settings.inference_batch_size)
     store = await connect_store(settings.store)
     engines = await loading
-
-    from base_models.prompt_tokens import PromptTokens
 
     served = {
         entry.name: ServedBaseModel(entry, entry.digest(), PromptTokens(entry).count, engines[entry.name])
@@ -68,13 +77,6 @@ async def main() -> None:
     def add_services(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(servicer, server)
 
-    endpoint = Endpoint(
-        settings.inference_address,
-        f"{PREFIX}INFERENCE_ADDRESS",
-        settings.inference_health_address,
-        f"{PREFIX}INFERENCE_HEALTH_ADDRESS",
-        settings.inference_reflection,
-    )
     try:
         await serve_until_stopped(endpoint, add_services, [_SERVICE], settings.inference_drain_s, asyncio.Event())
     finally:

@@ -74,7 +74,7 @@ def _details(error: ServiceError) -> list[message.Message]:
             return [error_details_pb2.ResourceInfo(resource_type=error.kind, resource_name=error.name)]
         case PreconditionUnmet():
             violation = error_details_pb2.PreconditionFailure.Violation(
-                type=error.reason, subject=error.subject, description=str(error)
+                type=error.reason, subject=error.subject, description=str(error)[:_MAX_TEXT_CHARACTERS]
             )
             return [error_details_pb2.PreconditionFailure(violations=[violation])]
         case SequenceOutOfRange():

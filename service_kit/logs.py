@@ -27,3 +27,5 @@ def configure_logs() -> None:
     # These tell of every request at INFO.
     for chatty in ("httpx", "urllib3", "diffusers", "transformers", "accelerate"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It warns at every repeat; the store says what came of them.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
@@ -39,8 +40,8 @@ class MinioStore:
     """
 
     def __init__(self, endpoint: str, access_key: str, secret_key: str, bucket: str, region: str) -> None:
-        url = urllib3.util.parse_url(endpoint)
-        if url.scheme not in ("http", "https") or not url.host:
+        url = urlsplit(endpoint)
+        if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/"):
             raise ValueError(f"found {endpoint!r}; allowed is http://host:port or https://host[:port]")
         self._http = urllib3.PoolManager(
             maxsize=_POOL_SIZE,
@@ -48,7 +49,7 @@ class MinioStore:
             retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
         )
         self._client = Minio(
-            endpoint=url.netloc or "",
+            endpoint=url.netloc,
             access_key=access_key,
             secret_key=secret_key,
             secure=url.scheme == "https",

@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -121,14 +122,32 @@ async def serve_until_stopped(
     await probes.stop(0)
 
 
+def check_ports(endpoint: Endpoint) -> None:
+    """Raise StartError at once where a port is taken: for a service that loads for long before it listens."""
+    for address, variable in (
+        (endpoint.address, endpoint.variable),
+        (endpoint.health_address, endpoint.health_variable),
+    ):
+        host, _, port = address.rpartition(":")
+        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+        try:
+            socket.create_server((host.strip("[]"), int(port)), family=family).close()
+        except OSError as error:
+            raise _port_taken(address, variable) from error
+
+
 def _listen(server: grpc.aio.Server, address: str, variable: str) -> str:
     try:
         port = server.add_insecure_port(address)
     except RuntimeError:
         port = 0
     if port == 0:
-        raise StartError(f"{variable}={address}: the port is taken or the host is not ours; choose another")
+        raise _port_taken(address, variable)
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _port_taken(address: str, variable: str) -> StartError:
+    return StartError(f"{variable}={address}: the port is taken or the host is not ours; choose another")
 
 
 def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -5,17 +5,19 @@ and of two writers one sees the other: a newer epoch means stop, an older one me
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 
 from service_kit import schema
 from service_kit.errors import SequenceOutOfRange
 from service_kit.names import TrainingName
-from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
+from service_kit.store import ObjectExists, ObjectMissing, ObjectStore, StoreUnavailable
 from trainer_service.events import Ended, Event, EventSegment, Happening
 from trainer_service.training_record import LeaseLost
 
 _POLL_S = 0.25
+_ATTEMPTS = 16
 
 
 class Journal:
@@ -45,6 +47,12 @@ class Journal:
             return None
         segment = self._read_key(before)
         return segment if segment.events[-1].sequence >= sequence else None
+
+    def begin(self, what: Happening, now: datetime) -> None:
+        """Write the first event, of epoch 0, unless it is there: whoever creates the training may try it again."""
+        first = EventSegment(epoch=0, events=(Event(sequence=1, time=now, epoch=0, what=what),))
+        with contextlib.suppress(ObjectExists):
+            self._store.create(schema.event_segment(self._name, 1), first.to_json())
 
     async def follow(self, after: int) -> AsyncIterator[Event]:
         """Every event after a sequence, waiting for new ones; ends after `ended`. Raises SequenceOutOfRange."""
@@ -95,7 +103,7 @@ class JournalWriter:
 
     def append(self, happenings: Sequence[Happening]) -> None:
         """Write events as one segment. Raises LeaseLost when a newer epoch has written."""
-        while True:
+        for _ in range(_ATTEMPTS):
             first = self._head + 1
             events = tuple(
                 Event(sequence=first + offset, time=self._now(), epoch=self._epoch, what=what)
@@ -108,6 +116,10 @@ class JournalWriter:
                 return
             except ObjectExists:
                 theirs = self._journal.segment_with(first)
-                if theirs is None or theirs.epoch > self._epoch or isinstance(theirs.events[-1].what, Ended):
+                if theirs is None:
+                    # Another write of it is under way and not to be seen yet.
+                    continue
+                if theirs.epoch > self._epoch or isinstance(theirs.events[-1].what, Ended):
                     raise LeaseLost(f"a newer epoch writes the events of {self._name}, or ended them") from None
                 self._head = theirs.events[-1].sequence
+        raise StoreUnavailable(f"{self._name}: events exist and cannot be read")

@@ -20,7 +20,7 @@ from trainer_service.dataset_record import MINIMUM_IMAGES, DatasetRecord
 from trainer_service.datasets import Datasets
 from trainer_service.ending import end_training
 from trainer_service.events import StateChanged
-from trainer_service.journal import JournalWriter
+from trainer_service.journal import Journal
 from trainer_service.lifecycle import State
 from trainer_service.paging import PageRequest, page_of_ids
 from trainer_service.request_id import derived_id
@@ -84,8 +84,7 @@ class Trainings:
         snapshot = TrainingDataset(digest=dataset.digest, images=images)
         with contextlib.suppress(ObjectExists):
             self._store.create(schema.training_dataset(name), snapshot.to_json())
-        writer = JournalWriter(self._store, name, epoch=0, now=self._now)
-        writer.append([StateChanged(state=State.QUEUED)])
+        Journal(self._store, name).begin(StateChanged(state=State.QUEUED), self._now())
         self._store.put(queue_key, b"")
         try:
             self._records.create(record)

@@ -1,1 +1,4 @@
-"""The command `personae`: everything it does to a service, it does through `personae.Client`."""
+"""The command `personae`, installed with the extra `cli`.
+
+Everything it does to a service, it does through `personae.Client`.
+"""

@@ -1,14 +1,11 @@
-"""What the tests of the inference service share: complete requests, and the real bundled base model, loaded once."""
+"""The real bundled base model, loaded once for all tests that need it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from base_models.catalog import BaseModelEntry, read_allow_list
-from inference_service.generation import GenerationRequest, Prompt
-
-TEXT = "a character with a red hat"
 
 
 @pytest.fixture(scope="session")
@@ -34,26 +31,3 @@ def plain_pipeline(toon: BaseModelEntry) -> Any:
     from base_models.stable_diffusion import load_pipeline
 
     return load_pipeline(toon, torch.device("cpu"), torch.float32)
-
-
-@pytest.fixture
-def request_of() -> Callable[..., GenerationRequest]:
-    """Builds a request for some seeds of one prompt, quick to compute."""
-
-    def build(*seeds: int, **changes: Any) -> GenerationRequest:
-        values: dict[str, Any] = {
-            "base_model": "toon-64",
-            "adapters": (),
-            "prompts": (Prompt(TEXT, seeds),),
-            "images_per_prompt": 1,
-            "negative_prompt": "",
-            "guidance_scale": 3.0,
-            "steps": 4,
-            "scheduler": "ddim",
-            "width": 64,
-            "height": 64,
-            "file_format": "png",
-        }
-        return GenerationRequest(**(values | changes))
-
-    return build

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from inference_service.engine import AppliedAdapter, Picture
 from inference_service.events import Progress
 from inference_service.generation import GenerationRequest, Prompt
 from service_kit.names import AdapterVersionName
-from tests.unit.inference.conftest import TEXT
+from tests.unit.inference.quick_requests import TEXT, quick_request
 from tests.unit.inference.random_adapter import ATTENTION, ATTENTION_AND_CONVOLUTION, random_adapter
 
-Build = Callable[..., GenerationRequest]
 Pixels = NDArray[np.uint8]
 
 
@@ -53,8 +52,8 @@ def _far_apart(found: Pixels, other: Pixels) -> bool:
     return bool((np.abs(found.astype(int) - other.astype(int)) > 1).mean() > 0.1)
 
 
-def test_every_image_comes_once_with_its_seed_and_place(engine: DiffusersEngine, request_of: Build) -> None:
-    request = request_of(prompts=(Prompt(TEXT, (5, 2**63 - 1)), Prompt("a character in the rain", (5, 0))))
+def test_every_image_comes_once_with_its_seed_and_place(engine: DiffusersEngine) -> None:
+    request = quick_request(prompts=(Prompt(TEXT, (5, 2**63 - 1)), Prompt("a character in the rain", (5, 0))))
     results = _generate(engine, request)
     tasks = [result.task for result in results if isinstance(result, Picture)]
     assert [(task.index, task.prompt_index, task.seed) for task in tasks] == [
@@ -66,31 +65,31 @@ def test_every_image_comes_once_with_its_seed_and_place(engine: DiffusersEngine,
     assert all(result.pixels_HWC.shape == (64, 64, 3) for result in results if isinstance(result, Picture))
 
 
-def test_progress_counts_every_step_of_every_group(engine: DiffusersEngine, request_of: Build) -> None:
-    results = _generate(engine, request_of(1, 2, 3, 4))
+def test_progress_counts_every_step_of_every_group(engine: DiffusersEngine) -> None:
+    results = _generate(engine, quick_request(1, 2, 3, 4))
     told = [(result.indices, result.completed_steps) for result in results if isinstance(result, Progress)]
     assert told == [(indices, step) for indices in ((0, 1, 2), (3,)) for step in range(5)]
 
 
-def test_an_image_does_not_depend_on_its_group(engine: DiffusersEngine, request_of: Build) -> None:
-    together = _pictures(_generate(engine, request_of(7, 8, 9)))
-    alone = _pictures(_generate(engine, request_of(8)))
+def test_an_image_does_not_depend_on_its_group(engine: DiffusersEngine) -> None:
+    together = _pictures(_generate(engine, quick_request(7, 8, 9)))
+    alone = _pictures(_generate(engine, quick_request(8)))
     _assert_equal_pictures(together[8], alone[8])
     assert _far_apart(together[8], together[7])
 
 
-def test_latents_do_not_depend_on_the_group(plain_pipeline: Any, request_of: Build) -> None:
+def test_latents_do_not_depend_on_the_group(plain_pipeline: Any) -> None:
     def latents_of(request: GenerationRequest) -> torch.Tensor:
         return denoise(plain_pipeline, request, request.tasks, lambda completed: None)
 
-    difference = (latents_of(request_of(7, 8, 9))[1] - latents_of(request_of(8))[0]).abs()
+    difference = (latents_of(quick_request(7, 8, 9))[1] - latents_of(quick_request(8))[0]).abs()
     assert difference.max() <= 1e-3
     assert difference.mean() <= 1e-4
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpm_solver_multistep"])
 def test_every_scheduler_gives_what_diffusers_gives(
-    engine: DiffusersEngine, plain_pipeline: Any, request_of: Build, scheduler: str
+    engine: DiffusersEngine, plain_pipeline: Any, scheduler: str
 ) -> None:
     import diffusers
 
@@ -113,25 +112,25 @@ def test_every_scheduler_gives_what_diffusers_gives(
         ).images[0]
     finally:
         plain_pipeline.scheduler = own
-    request = request_of(
+    request = quick_request(
         3, scheduler=scheduler, negative_prompt="blue", steps=6, guidance_scale=4.0, width=48, height=64
     )
     _assert_equal_pictures(_pictures(_generate(engine, request))[3], np.asarray(wanted))
 
 
-def test_guidance_negative_prompt_and_steps_each_change_the_picture(engine: DiffusersEngine, request_of: Build) -> None:
-    base = _pictures(_generate(engine, request_of(3)))[3]
+def test_guidance_negative_prompt_and_steps_each_change_the_picture(engine: DiffusersEngine) -> None:
+    base = _pictures(_generate(engine, quick_request(3)))[3]
     for change in ({"guidance_scale": 8.0}, {"negative_prompt": "red hat"}, {"steps": 9}, {"scheduler": "euler"}):
-        assert _far_apart(base, _pictures(_generate(engine, request_of(3, **change)))[3])
+        assert _far_apart(base, _pictures(_generate(engine, quick_request(3, **change)))[3])
 
 
 @pytest.mark.parametrize("targets", [ATTENTION, ATTENTION_AND_CONVOLUTION], ids=["attention", "and-convolution"])
 def test_an_adapter_gives_what_diffusers_gives_with_its_file(
-    engine: DiffusersEngine, plain_pipeline: Any, request_of: Build, tmp_path: Path, targets: list[str]
+    engine: DiffusersEngine, plain_pipeline: Any, tmp_path: Path, targets: list[str]
 ) -> None:
     body = random_adapter(plain_pipeline.unet, targets, seed=1)
-    base = _pictures(_generate(engine, request_of(3)))[3]
-    with_adapter = _pictures(_generate(engine, request_of(3), [_applied(engine, body)]))[3]
+    base = _pictures(_generate(engine, quick_request(3)))[3]
+    with_adapter = _pictures(_generate(engine, quick_request(3), [_applied(engine, body)]))[3]
 
     (tmp_path / "adapter.safetensors").write_bytes(body)
     plain_pipeline.load_lora_weights(tmp_path, weight_name="adapter.safetensors")
@@ -150,39 +149,35 @@ def test_an_adapter_gives_what_diffusers_gives_with_its_file(
     assert _far_apart(with_adapter, base)
 
 
-def test_a_zeroed_adapter_changes_nothing(engine: DiffusersEngine, plain_pipeline: Any, request_of: Build) -> None:
+def test_a_zeroed_adapter_changes_nothing(engine: DiffusersEngine, plain_pipeline: Any) -> None:
     tensors = safetensors.torch.load(random_adapter(plain_pipeline.unet, ATTENTION, seed=2))
     body = safetensors.torch.save({name: torch.zeros_like(tensor) for name, tensor in tensors.items()})
-    base = _pictures(_generate(engine, request_of(3)))[3]
-    _assert_equal_pictures(_pictures(_generate(engine, request_of(3), [_applied(engine, body)]))[3], base)
+    base = _pictures(_generate(engine, quick_request(3)))[3]
+    _assert_equal_pictures(_pictures(_generate(engine, quick_request(3), [_applied(engine, body)]))[3], base)
 
 
-def test_the_base_comes_back_exactly_after_an_adapter(
-    engine: DiffusersEngine, plain_pipeline: Any, request_of: Build
-) -> None:
-    before = _pictures(_generate(engine, request_of(3)))[3]
+def test_the_base_comes_back_exactly_after_an_adapter(engine: DiffusersEngine, plain_pipeline: Any) -> None:
+    before = _pictures(_generate(engine, quick_request(3)))[3]
     body = random_adapter(plain_pipeline.unet, ATTENTION_AND_CONVOLUTION, seed=3)
-    _generate(engine, request_of(3), [_applied(engine, body)])
-    assert np.array_equal(_pictures(_generate(engine, request_of(3)))[3], before)
+    _generate(engine, quick_request(3), [_applied(engine, body)])
+    assert np.array_equal(_pictures(_generate(engine, quick_request(3)))[3], before)
 
 
 def test_adapters_add_up_by_their_weights_also_when_two_share_a_file(
-    engine: DiffusersEngine, plain_pipeline: Any, request_of: Build
+    engine: DiffusersEngine, plain_pipeline: Any
 ) -> None:
     body = random_adapter(plain_pipeline.unet, ATTENTION, seed=4)
     other = random_adapter(plain_pipeline.unet, ATTENTION_AND_CONVOLUTION, seed=5, rank=2)
-    whole = _pictures(_generate(engine, request_of(3), [_applied(engine, body)]))[3]
+    whole = _pictures(_generate(engine, quick_request(3), [_applied(engine, body)]))[3]
     halves = [_applied(engine, body, 0.5), _applied(engine, body, 0.5)]
-    _assert_equal_pictures(_pictures(_generate(engine, request_of(3), halves))[3], whole)
-    half = _pictures(_generate(engine, request_of(3), halves[:1]))[3]
-    both = _pictures(_generate(engine, request_of(3), [_applied(engine, body), _applied(engine, other)]))[3]
+    _assert_equal_pictures(_pictures(_generate(engine, quick_request(3), halves))[3], whole)
+    half = _pictures(_generate(engine, quick_request(3), halves[:1]))[3]
+    both = _pictures(_generate(engine, quick_request(3), [_applied(engine, body), _applied(engine, other)]))[3]
     assert _far_apart(half, whole)
     assert _far_apart(both, whole)
 
 
-def test_the_longest_unused_adapters_are_unloaded(
-    plain_pipeline: Any, request_of: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_longest_unused_adapters_are_unloaded(plain_pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import copy
 
     monkeypatch.setattr("inference_service.diffusers_engine._MAX_LOADED_ADAPTERS", 2)
@@ -197,7 +192,7 @@ def test_the_longest_unused_adapters_are_unloaded(
     assert len(pipeline.unet.peft_config) == 2
     assert digest in pipeline.unet.peft_config
     loaded.apply([])
-    request = request_of(3)
+    request = quick_request(3)
 
     def pixels_of(some_pipeline: Any) -> Pixels:
         return decode(some_pipeline, denoise(some_pipeline, request, request.tasks, lambda completed: None))[0]
@@ -205,27 +200,25 @@ def test_the_longest_unused_adapters_are_unloaded(
     assert np.array_equal(pixels_of(pipeline), pixels_of(plain_pipeline))
 
 
-def test_closing_the_iteration_stops_within_a_step_and_the_next_request_runs(
-    engine: DiffusersEngine, request_of: Build
-) -> None:
+def test_closing_the_iteration_stops_within_a_step_and_the_next_request_runs(engine: DiffusersEngine) -> None:
     async def scenario() -> list[Progress | Picture]:
-        async with aclosing(engine.generate(request_of(1, steps=150), ())) as results:
+        async with aclosing(engine.generate(quick_request(1, steps=150), ())) as results:
             async for result in results:
                 assert isinstance(result, Progress)
                 if result.completed_steps == 2:
                     break
         # 150 steps would take longer than the patience of this test.
         async with asyncio.timeout(10):
-            return [result async for result in engine.generate(request_of(2), ())]
+            return [result async for result in engine.generate(quick_request(2), ())]
 
     assert list(_pictures(asyncio.run(scenario()))) == [2]
 
 
-def test_a_request_that_is_given_up_while_it_waits_computes_nothing(engine: DiffusersEngine, request_of: Build) -> None:
+def test_a_request_that_is_given_up_while_it_waits_computes_nothing(engine: DiffusersEngine) -> None:
     async def scenario() -> None:
-        running = engine.generate(request_of(1, steps=20), ())
+        running = engine.generate(quick_request(1, steps=20), ())
         await anext(running)
-        waiting = asyncio.ensure_future(anext(engine.generate(request_of(2, steps=150), ())))
+        waiting = asyncio.ensure_future(anext(engine.generate(quick_request(2, steps=150), ())))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -233,13 +226,13 @@ def test_a_request_that_is_given_up_while_it_waits_computes_nothing(engine: Diff
         rest = [result async for result in running]
         assert list(_pictures(rest)) == [1]
         async with asyncio.timeout(10):
-            await anext(engine.generate(request_of(3), ()))
+            await anext(engine.generate(quick_request(3), ()))
 
     asyncio.run(scenario())
 
 
-def test_an_engine_error_reaches_its_request_only(engine: DiffusersEngine, request_of: Build) -> None:
-    broken = request_of(1, scheduler="unheard-of")
+def test_an_engine_error_reaches_its_request_only(engine: DiffusersEngine) -> None:
+    broken = quick_request(1, scheduler="unheard-of")
     with pytest.raises(KeyError):
         _generate(engine, broken)
-    assert list(_pictures(_generate(engine, request_of(1)))) == [1]
+    assert list(_pictures(_generate(engine, quick_request(1)))) == [1]

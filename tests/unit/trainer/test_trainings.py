@@ -86,6 +86,7 @@ def test_fifty_equal_submits_at_once_make_one_training(trainer: Trainer) -> None
     assert len(answers) == 50
     assert {(answer.name, answer.adapter_version) for answer in answers} == {(answers[0].name, 1)}
     assert len(list(trainer.store.folders("projects/default/trainings/"))) == 1
+    assert Journal(trainer.store, answers[0].name).head() == 1
 
 
 @pytest.mark.parametrize("writes", range(5))

@@ -1,0 +1,59 @@
+"""Deployment settings: read once from the environment, everything wrong named."""
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service_kit.settings import Address, SettingsError, StoreSettings, read_settings
+
+
+class SampleSettings(BaseModel):
+    """A service's settings."""
+
+    model_config = ConfigDict(frozen=True)
+
+    store: StoreSettings = StoreSettings()
+    sample_address: Address = "127.0.0.1:1"
+    sample_workers: int = Field(default=1, ge=0)
+
+
+def test_fields_are_read_from_the_environment_nested_ones_too() -> None:
+    environment = {
+        "PERSONAE_SAMPLE_WORKERS": "3",
+        "PERSONAE_S3_BUCKET": "other",
+        "HOME": "/root",
+        "PERSONAE_OTHER_X": "",
+    }
+    settings = read_settings(SampleSettings, environment, ("OTHER_",))
+    assert settings.sample_workers == 3
+    assert settings.store.s3_bucket == "other"
+    assert settings.store.s3_region == "us-east-1"
+
+
+def test_settings_are_frozen() -> None:
+    settings = read_settings(SampleSettings, {}, ())
+    with pytest.raises(ValidationError):
+        settings.sample_workers = 2  # type: ignore[misc]
+
+
+def test_everything_wrong_is_named_together() -> None:
+    environment = {
+        "PERSONAE_SAMPLE_WORKERS": "-1",
+        "PERSONAE_S3_CREATE_BUCKET": "perhaps",
+        "PERSONAE_SAMPLE_WORKER": "1",
+    }
+    with pytest.raises(SettingsError) as caught:
+        read_settings(SampleSettings, environment, ())
+    for name in environment:
+        assert name in str(caught.value)
+
+
+def test_a_secret_is_not_shown() -> None:
+    settings = read_settings(SampleSettings, {"PERSONAE_S3_SECRET_KEY": "hush"}, ())
+    assert "hush" not in repr(settings)
+    assert settings.store.s3_secret_key.get_secret_value() == "hush"
+
+
+@pytest.mark.parametrize("address", ["localhost", ":50051", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:x", ""])
+def test_an_address_without_host_and_port_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match="PERSONAE_SAMPLE_ADDRESS"):
+        read_settings(SampleSettings, {"PERSONAE_SAMPLE_ADDRESS": address}, ())
