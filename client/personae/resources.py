@@ -154,9 +154,9 @@ class Adapter:
     artifacts: tuple[Artifact, ...]
     """What can be downloaded, the adapter file first."""
 
-    def prompt(self, scene: str) -> str:
-        """A prompt that shows the subject in `scene`, worded as the training's prompts were."""
-        return f"a picture of {self.trigger_word} {self.class_noun}, {scene}"
+    def prompt(self, scene: str = "") -> str:
+        """A prompt that shows the subject, in `scene` where one is given, worded as the training's prompts were."""
+        return ", ".join(filter(None, (f"a picture of {self.trigger_word} {self.class_noun}", scene)))
 
 
 @dataclass(frozen=True)

@@ -27,20 +27,95 @@ BAD_CONFIG = training_pb2.TrainingConfig(
     steps=0, rank=-1, learning_rate=math.nan, batch_size=10_000, resolution=65, checkpoint_every=10**9
 )
 CASES: dict[str, tuple[str, object, Code, str, set[str]]] = {
-    "a dataset that does not exist": ("GetDataset", pb.GetDatasetRequest(name="projects/default/datasets/none"), Code.NOT_FOUND, "NOT_FOUND", set()),
-    "a dataset of another project": ("GetDataset", pb.GetDatasetRequest(name="projects/other/datasets/none"), Code.NOT_FOUND, "NOT_FOUND", set()),
-    "a training that does not exist": ("GetTraining", pb.GetTrainingRequest(name="projects/default/trainings/none"), Code.NOT_FOUND, "NOT_FOUND", set()),
-    "an adapter that does not exist": ("GetAdapter", pb.GetAdapterRequest(name="projects/default/adapters/none"), Code.NOT_FOUND, "NOT_FOUND", set()),
-    "a version that does not exist": ("GetAdapter", pb.GetAdapterRequest(name="projects/default/adapters/none/versions/9"), Code.NOT_FOUND, "NOT_FOUND", set()),
-    "an id that climbs": ("GetDataset", pb.GetDatasetRequest(name="projects/default/datasets/../x"), Code.INVALID_ARGUMENT, "INVALID_REQUEST", {"name"}),
+    "a dataset that does not exist": (
+        "GetDataset",
+        pb.GetDatasetRequest(name="projects/default/datasets/none"),
+        Code.NOT_FOUND,
+        "NOT_FOUND",
+        set(),
+    ),
+    "a dataset of another project": (
+        "GetDataset",
+        pb.GetDatasetRequest(name="projects/other/datasets/none"),
+        Code.NOT_FOUND,
+        "NOT_FOUND",
+        set(),
+    ),
+    "a training that does not exist": (
+        "GetTraining",
+        pb.GetTrainingRequest(name="projects/default/trainings/none"),
+        Code.NOT_FOUND,
+        "NOT_FOUND",
+        set(),
+    ),
+    "an adapter that does not exist": (
+        "GetAdapter",
+        pb.GetAdapterRequest(name="projects/default/adapters/none"),
+        Code.NOT_FOUND,
+        "NOT_FOUND",
+        set(),
+    ),
+    "a version that does not exist": (
+        "GetAdapter",
+        pb.GetAdapterRequest(name="projects/default/adapters/none/versions/9"),
+        Code.NOT_FOUND,
+        "NOT_FOUND",
+        set(),
+    ),
+    "an id that climbs": (
+        "GetDataset",
+        pb.GetDatasetRequest(name="projects/default/datasets/../x"),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        {"name"},
+    ),
     "an empty name": ("GetTraining", pb.GetTrainingRequest(), Code.INVALID_ARGUMENT, "INVALID_REQUEST", {"name"}),
-    "a version of zero": ("GetAdapter", pb.GetAdapterRequest(name="projects/default/adapters/a/versions/0"), Code.INVALID_ARGUMENT, "INVALID_REQUEST", {"name"}),
-    "a page of minus one": ("ListTrainings", pb.ListTrainingsRequest(page_size=-1, page_token="../"), Code.INVALID_ARGUMENT, "INVALID_REQUEST", {"page_size", "page_token"}),
+    "a version of zero": (
+        "GetAdapter",
+        pb.GetAdapterRequest(name="projects/default/adapters/a/versions/0"),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        {"name"},
+    ),
+    "a page of minus one": (
+        "ListTrainings",
+        pb.ListTrainingsRequest(page_size=-1, page_token="../"),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        {"page_size", "page_token"},
+    ),
     "a training on nothing": ("CreateTraining", train(), Code.NOT_FOUND, "NOT_FOUND", set()),
-    "a base model that is not allowed": ("CreateTraining", train(base_model="attacker/repo"), Code.INVALID_ARGUMENT, "INVALID_REQUEST", {"training.base_model"}),
-    "hyper-parameters out of range": ("CreateTraining", train(config=BAD_CONFIG), Code.INVALID_ARGUMENT, "INVALID_REQUEST", {f"training.config.{name}" for name in ("steps", "rank", "learning_rate", "batch_size", "resolution", "checkpoint_every")}),
-    "a request_id that is no UUID": ("CreateTraining", train(request_id="7"), Code.INVALID_ARGUMENT, "INVALID_REQUEST", {"request_id"}),
-    "an rpc that is not built yet": ("DeleteDataset", pb.DeleteDatasetRequest(name="projects/default/datasets/x"), Code.UNIMPLEMENTED, "NOT_BUILT_YET", set()),
+    "a base model that is not allowed": (
+        "CreateTraining",
+        train(base_model="attacker/repo"),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        {"training.base_model"},
+    ),
+    "hyper-parameters out of range": (
+        "CreateTraining",
+        train(config=BAD_CONFIG),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        {
+            f"training.config.{name}"
+            for name in ("steps", "rank", "learning_rate", "batch_size", "resolution", "checkpoint_every")
+        },
+    ),
+    "a request_id that is no UUID": (
+        "CreateTraining",
+        train(request_id="7"),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        {"request_id"},
+    ),
+    "an rpc that is not built yet": (
+        "DeleteDataset",
+        pb.DeleteDatasetRequest(name="projects/default/datasets/x"),
+        Code.UNIMPLEMENTED,
+        "NOT_BUILT_YET",
+        set(),
+    ),
 }
 
 

@@ -14,7 +14,12 @@ from tests.service_process import service_environment
 def failed_start(environment: dict[str, str]) -> str:
     """What a service that exits with status 1 says last."""
     started = subprocess.run(
-        [sys.executable, "-m", "trainer_service"], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "trainer_service"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert started.returncode == 1, started.stderr
     assert started.stdout == ""

@@ -1,16 +1,17 @@
 """The inference service over a loopback port with a fake engine and an in-memory store."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 from personae.v1 import inference_pb2 as pb
 from personae.v1.inference_pb2_grpc import InferenceServiceStub, add_InferenceServiceServicer_to_server
 
@@ -24,16 +25,14 @@ from inference_service.events import Progress
 from inference_service.generation import MAX_IMAGES, GenerationRequest, ImageTask
 from inference_service.servicer import InferenceServicer
 from inference_service.studio import ServedBaseModel, Studio
-from service_kit import schema
-from service_kit.adapter_manifest import ADAPTER_FILE, AdapterManifest, AdapterReservation, ArtifactEntry
 from service_kit.error_status import ErrorInterceptor
 from service_kit.memory_store import MemoryStore
-from service_kit.names import AdapterVersionName
 from service_kit.store import ObjectStore
+from tests.bucket_adapters import BASE_MODEL_DIGEST
 
-BASE_MODEL_DIGEST = "d" * 64
 BROKEN_FILE = b"not an adapter"
 PATIENCE_S = 10.0
+D = TypeVar("D")
 
 
 class FakeEngine:
@@ -116,40 +115,39 @@ async def fake_serving(
         await server.stop(0)
 
 
-def reserve(store: ObjectStore, name: AdapterVersionName) -> None:
-    """What CreateTraining leaves in the bucket."""
-    reservation = AdapterReservation(training=f"projects/{name.project}/trainings/of-{name.adapter}")
-    store.create(schema.adapter_reservation(name), reservation.to_json())
+def serve(folder: Path, scenario: Callable[[FakeServing], Awaitable[None]], **options: Any) -> None:
+    """Run a scenario against the service. options: as of `fake_serving`."""
+
+    async def run() -> None:
+        async with fake_serving(folder, **options) as serving:
+            await scenario(serving)
+
+    asyncio.run(asyncio.wait_for(run(), 3 * PATIENCE_S))
 
 
-def publish(
-    store: ObjectStore,
-    name: AdapterVersionName,
-    body: bytes = b"an adapter",
-    base_model: str = "toon-64",
-    base_model_digest: str = BASE_MODEL_DIGEST,
-) -> str:
-    """What a worker leaves in the bucket; returns the file's digest."""
-    digest = hashlib.sha256(body).hexdigest()
-    store.put(schema.adapter_blob(name, digest), body)
-    file = ArtifactEntry(
-        artifact_id=ADAPTER_FILE, media_type="application/octet-stream", size_bytes=len(body), digest=digest
-    )
-    manifest = AdapterManifest(
-        project=name.project,
-        adapter=name.adapter,
-        version=name.version,
-        base_model=base_model,
-        base_model_digest=base_model_digest,
-        training=f"projects/{name.project}/trainings/of-{name.adapter}",
-        dataset_digest="0" * 64,
-        trigger_word="zxq",
-        class_noun="character",
-        rank=4,
-        targets="attention",
-        training_config={},
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        artifacts=(file,),
-    )
-    store.create(schema.adapter_manifest(name), manifest.to_json())
-    return digest
+def ask(*seeds: int, **fields: Any) -> pb.GenerateRequest:
+    """A request for these seeds of one prompt."""
+    prompts = [pb.GenerateRequest.Prompt(text="a red hat", seeds=seeds)]
+    return pb.GenerateRequest(**({"prompts": prompts, "steps": 2} | fields))
+
+
+def ask_with_adapter(name: object) -> pb.GenerateRequest:
+    """A request for one image with an adapter."""
+    return ask(1, adapters=[pb.AdapterWeight(adapter=str(name))])
+
+
+async def refusal_of(
+    serving: FakeServing, request: pb.GenerateRequest, detail: type[D]
+) -> tuple[grpc.StatusCode, str, D]:
+    """Status, reason and one detail of a call that must fail before anything is computed."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await serving.generate(request)
+    status = rpc_status.from_call(caught.value)
+    assert status is not None
+    info, found = error_details_pb2.ErrorInfo(), detail()
+    assert status.details[0].Unpack(info)
+    assert info.domain == "personae"
+    assert status.details[1].Unpack(found)
+    assert serving.engine.computed == []
+    assert serving.studio.admission.waiting == 0
+    return caught.value.code(), info.reason, found

@@ -1,12 +1,14 @@
 """The engine over plain diffusers, on the real bundled base model."""
 
 import asyncio
+import copy
 import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import safetensors.torch
@@ -91,8 +93,6 @@ def test_latents_do_not_depend_on_the_group(plain_pipeline: Any) -> None:
 def test_every_scheduler_gives_what_diffusers_gives(
     engine: DiffusersEngine, plain_pipeline: Any, scheduler: str
 ) -> None:
-    import diffusers
-
     classes = {
         "ddim": diffusers.DDIMScheduler,
         "euler": diffusers.EulerDiscreteScheduler,
@@ -178,8 +178,6 @@ def test_adapters_add_up_by_their_weights_also_when_two_share_a_file(
 
 
 def test_the_longest_unused_adapters_are_unloaded(plain_pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import copy
-
     monkeypatch.setattr("inference_service.diffusers_engine._MAX_LOADED_ADAPTERS", 2)
     pipeline = copy.copy(plain_pipeline)
     pipeline.unet = copy.deepcopy(plain_pipeline.unet)

@@ -11,7 +11,7 @@ from service_kit.adapter_manifest import AdapterReservation, read_latest, read_m
 from service_kit.document import SCHEMA_VERSION, Document, UnreadableDocument
 from service_kit.memory_store import MemoryStore
 from service_kit.names import AdapterName
-from tests.unit.inference.fake_serving import publish, reserve
+from tests.bucket_adapters import publish, reserve
 
 
 class Sample(Document):

@@ -55,7 +55,9 @@ def bundled(count: int = 16, caption: str | None = None) -> list[UploadedImage]:
     """The first bundled pictures, with their own captions or a given one."""
     paths = sorted(BUNDLED_SET.glob("*.png"))[:count]
     return [
-        UploadedImage(path.name, path.with_suffix(".txt").read_text().strip() if caption is None else caption, path.read_bytes())
+        UploadedImage(
+            path.name, path.with_suffix(".txt").read_text().strip() if caption is None else caption, path.read_bytes()
+        )
         for path in paths
     ]
 
