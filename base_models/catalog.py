@@ -124,7 +124,7 @@ def read_allow_list(items: Iterable[str]) -> dict[str, BaseModelEntry]:
     entries: dict[str, BaseModelEntry] = {}
     for item in items:
         name, _, folder = item.strip().partition("=")
-        if not folder and name not in BUNDLED:
+        if not name or (not folder and name not in BUNDLED):
             raise CatalogError(f"{name!r} is not bundled ({', '.join(BUNDLED)}); give its folder as {name}=/folder")
         entries[name] = describe(name, Path(folder) if folder else BUNDLED[name])
     return entries
@@ -137,24 +137,25 @@ def describe(name: str, folder: Path) -> BaseModelEntry:
         unet = json.loads((folder / "unet" / "config.json").read_text())
         vae = json.loads((folder / "vae" / "config.json").read_text())
         tokenizer = json.loads((folder / "tokenizer" / "tokenizer_config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise CatalogError(f"{name}: {folder} is not a diffusers folder: {error}") from error
+        vae_factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        default_size = unet["sample_size"] * vae_factor
+        levels, longest = len(unet["block_out_channels"]), tokenizer["model_max_length"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CatalogError(f"{name}: {folder} is not a diffusers folder: {error!r}") from error
     if index.get("_class_name") != "StableDiffusionPipeline":
         raise CatalogError(f"{name}: {folder} holds a {index.get('_class_name')}; known is StableDiffusionPipeline")
     preset = _PRESETS.get(name, _STABLE_DIFFUSION)
-    vae_factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    default_size = unet["sample_size"] * vae_factor
     return BaseModelEntry(
         name=name,
         folder=folder,
         class_noun=preset.class_noun,
         # The UNet halves the latents between its levels; sizes must survive that.
-        size_step=vae_factor * 2 ** (len(unet["block_out_channels"]) - 1),
+        size_step=vae_factor * 2 ** (levels - 1),
         min_size=default_size // 2,
         max_size=default_size * 2,
         default_size=default_size,
         # The begin and end marks take two.
-        max_prompt_tokens=tokenizer["model_max_length"] - 2,
+        max_prompt_tokens=longest - 2,
         generation=preset.generation,
         training=preset.training,
     )

@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
-from personae.v1 import inference_pb2
-from personae.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 
 from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
 from base_models.prompt_tokens import PromptTokens
@@ -21,6 +19,8 @@ from inference_service.admission import Admission
 from inference_service.servicer import InferenceServicer
 from inference_service.settings import OTHER_PROCESSES, InferenceSettings
 from inference_service.studio import ServedBaseModel, Studio
+from personae.v1 import inference_pb2
+from personae.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from service_kit.logs import configure_logs
 from service_kit.serving import Endpoint, StartError, check_ports, connect_store, run_service, serve_until_stopped
 from service_kit.settings import PREFIX, read_settings

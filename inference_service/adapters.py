@@ -15,6 +15,7 @@ from service_kit import schema
 from service_kit.adapter_manifest import (
     ADAPTER_FILE,
     AdapterManifest,
+    is_abandoned,
     read_latest,
     read_manifest,
     read_reservation,
@@ -98,7 +99,7 @@ class Adapters:
                 return ResourceMissing("Adapter", str(name))
             version = version.version(reserved[-1])
         reservation = read_reservation(self._store, version)
-        if reservation is None:
+        if reservation is None or is_abandoned(self._store, version):
             return ResourceMissing("Adapter", str(name))
         return PreconditionUnmet(
             "ADAPTER_STILL_TRAINING",

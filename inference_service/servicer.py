@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from personae.v1 import inference_pb2 as pb
-from personae.v1.inference_pb2_grpc import InferenceServiceServicer
-
 from inference_service import wire
 from inference_service.studio import Studio
+from personae.v1 import inference_pb2 as pb
+from personae.v1.inference_pb2_grpc import InferenceServiceServicer
 
 
 class InferenceServicer(InferenceServiceServicer):

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from google.protobuf import duration_pb2
-from personae.v1 import inference_pb2 as pb
 
 from base_models.catalog import SchedulerName
 from inference_service.admission import Admission
 from inference_service.events import Accepted, Done, Event, FinishedImage, Progress, Queued
 from inference_service.generation import AdapterDraft, FileFormat, GenerationDraft, GenerationRequest, PromptDraft
 from inference_service.studio import ServedBaseModel
+from personae.v1 import inference_pb2 as pb
 
 _SCHEDULERS: dict[SchedulerName, "pb.Scheduler.ValueType"] = {
     "ddim": pb.SCHEDULER_DDIM,

@@ -74,6 +74,15 @@ def read_reservation(store: ObjectStore, name: AdapterVersionName) -> AdapterRes
         return None
 
 
+def is_abandoned(store: ObjectStore, name: AdapterVersionName) -> bool:
+    """Whether a reserved version will never exist, because its training failed or was cancelled."""
+    try:
+        store.get(schema.adapter_abandonment(name))
+    except ObjectMissing:
+        return False
+    return True
+
+
 def versions(store: ObjectStore, name: AdapterName) -> list[int]:
     """Version numbers that are reserved or published, ascending."""
     return sorted(schema.version_of_folder(folder) for folder in store.folders(schema.adapter_versions_prefix(name)))

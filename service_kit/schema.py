@@ -120,6 +120,11 @@ def adapter_reservation(name: AdapterVersionName) -> str:
     return f"{_version_folder(name)}reservation.json"
 
 
+def adapter_abandonment(name: AdapterVersionName) -> str:
+    """Says that a reserved version will never exist: its training failed or was cancelled. Created by who ended it."""
+    return f"{_version_folder(name)}abandoned.json"
+
+
 def adapter_manifest(name: AdapterVersionName) -> str:
     """The adapter version's birth: created once, after its blobs, never changed."""
     return f"{_version_folder(name)}manifest.json"

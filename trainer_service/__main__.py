@@ -2,15 +2,15 @@
 
 import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-
-from personae.v1 import trainer_pb2_grpc
 
 from base_models.catalog import CatalogError, read_allow_list
 from base_models.prompt_tokens import PromptTokens
+from personae.v1 import trainer_pb2, trainer_pb2_grpc
 from service_kit.logs import configure_logs
-from service_kit.serving import Endpoint, StartError, connect_store, run_service, serve_until_stopped
-from service_kit.settings import read_settings
+from service_kit.serving import Endpoint, StartError, check_ports, connect_store, run_service, serve_until_stopped
+from service_kit.settings import PREFIX, read_settings
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
 from trainer_service.dispatcher import Dispatcher
@@ -19,14 +19,28 @@ from trainer_service.settings import OTHER_PROCESSES, TrainerSettings
 from trainer_service.trainings import Trainings
 from trainer_service.watching import Watching
 
+_SERVICE = trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
+# Threads wait for the store most of the time, many of them for somebody who watches.
+_THREADS = 32
+
 
 async def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
     configure_logs()
     settings = read_settings(TrainerSettings, os.environ, OTHER_PROCESSES)
     try:
         base_models = read_allow_list(settings.base_models.split(","))
     except CatalogError as error:
-        raise StartError(f"PERSONAE_BASE_MODELS: {error}") from error
+        raise StartError(f"{PREFIX}BASE_MODELS: {error}") from error
+    endpoint = Endpoint(
+        address=settings.trainer_address,
+        variable=f"{PREFIX}TRAINER_ADDRESS",
+        health_address=settings.trainer_health_address,
+        health_variable=f"{PREFIX}TRAINER_HEALTH_ADDRESS",
+        reflection=settings.trainer_reflection,
+    )
+    check_ports(endpoint)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     # Reading the tokenizers takes seconds, which the first CreateTraining shall not wait for.
     store, tokens = await asyncio.gather(
         connect_store(settings.store),
@@ -41,19 +55,12 @@ async def main() -> None:
     trainings = Trainings(store, datasets, base_models, lambda entry, prompt: tokens[entry.name].count(prompt), now)
     dispatcher = Dispatcher(store, settings.trainer_workers)
     servicer = TrainerServicer(datasets, trainings, Adapters(store), Watching(store, trainings, stopping), dispatcher)
-    endpoint = Endpoint(
-        address=settings.trainer_address,
-        variable="PERSONAE_TRAINER_ADDRESS",
-        health_address=settings.trainer_health_address,
-        health_variable="PERSONAE_TRAINER_HEALTH_ADDRESS",
-        reflection=settings.trainer_reflection,
-    )
     dispatcher.start()
     try:
         await serve_until_stopped(
             endpoint,
             lambda server: trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server),
-            ["personae.v1.TrainerService"],
+            [_SERVICE],
             settings.trainer_drain_s,
             stopping,
         )

@@ -1,4 +1,4 @@
-"""The end of a training: the last event, then the record, then the queue entry.
+"""The end of a training: the last event, then what becomes of its adapter version, its record, its queue entry.
 
 In this order, so that whoever finds a training half ended (its log says so, its record does not) only has to go on.
 """
@@ -6,6 +6,7 @@ In this order, so that whoever finds a training half ended (its log says so, its
 from collections.abc import Callable
 from datetime import datetime
 
+from service_kit import schema
 from service_kit.store import ObjectStore
 from trainer_service.events import Ended, Failure
 from trainer_service.journal import Journal, JournalWriter
@@ -30,6 +31,8 @@ def end_training(
         adapter = str(record.adapter) if state is State.SUCCEEDED else ""
         writer.append([Ended(state=state, failure=failure, adapter=adapter)])
     ended = last_event(store, record)
+    if ended.state is not State.SUCCEEDED:
+        store.put(schema.adapter_abandonment(record.adapter), b"{}")
 
     def finish(current: TrainingRecord) -> TrainingRecord:
         if current.state.is_final:

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
+
 from personae.v1 import trainer_pb2 as pb
 from personae.v1 import trainer_pb2_grpc
-
 from service_kit.names import (
     DatasetName,
     ProjectName,

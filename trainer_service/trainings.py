@@ -12,7 +12,7 @@ from datetime import datetime
 
 from base_models.catalog import BaseModelEntry
 from service_kit import schema
-from service_kit.adapter_manifest import AdapterReservation, read_manifest, read_reservation, versions
+from service_kit.adapter_manifest import AdapterReservation, is_abandoned, read_reservation, versions
 from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing
 from service_kit.names import AdapterName, ProjectName, TrainingName
 from service_kit.store import ObjectExists, ObjectStore
@@ -172,21 +172,12 @@ class Trainings:
             reservation = read_reservation(self._store, adapter.version(version))
             if reservation is not None and reservation.training == str(training):
                 return version
-            if not new_version and self._stands(adapter, version, reservation):
+            # A version whose training came to nothing does not stand in the way of its successor.
+            if not new_version and not is_abandoned(self._store, adapter.version(version)):
                 raise ResourceExists(
                     "Adapter", str(adapter), "set new_version to make its next version, or choose another id"
                 )
         return taken[-1] + 1 if taken else 1
-
-    def _stands(self, adapter: AdapterName, version: int, reservation: AdapterReservation | None) -> bool:
-        """Whether a version exists or may still come to exist. The version of a training that failed never will."""
-        if reservation is None or read_manifest(self._store, adapter.version(version)) is not None:
-            return True
-        try:
-            return self.get(TrainingName.parse(reservation.training)).state not in (State.FAILED, State.CANCELLED)
-        except ResourceMissing:
-            # Its CreateTraining is under way, or died half way; a repeat of it may still come.
-            return True
 
     def _record(
         self, name: TrainingName, checked: CheckedRequest, request: TrainingRequest, version: int, queue_key: str

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from personae.v1 import adapter_pb2, dataset_pb2, trainer_pb2, training_pb2
 
+from personae.v1 import adapter_pb2, dataset_pb2, trainer_pb2, training_pb2
 from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry
 from service_kit.errors import InvalidRequest, Violation
 from service_kit.names import AdapterName, AdapterVersionName, MalformedName, ProjectName, parse_adapter

@@ -38,7 +38,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[personae.Client
 @pytest.fixture(scope="module", params=["attention", "attention-and-convolution"])
 def adapter(client: personae.Client, request: pytest.FixtureRequest) -> personae.Adapter:
     """An adapter of enough steps to be seen, trained from a folder by name alone."""
-    events: list[personae.Event] = []
+    events: list[personae.TrainingEvent] = []
     training = client.train(PICTURES, name=request.param, targets=request.param, steps=30, batch_size=2)
     adapter = training.wait(on_event=events.append)
     stages = {event.stage for event in events if isinstance(event, personae.Progress)}

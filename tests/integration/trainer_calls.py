@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from personae.v1 import trainer_pb2 as pb
-from personae.v1 import training_pb2, trainer_pb2_grpc
+from personae.v1 import trainer_pb2_grpc, training_pb2
 
 BUNDLED_SET = Path(__file__).parents[2] / "base_models" / "toon_64" / "sets" / "micah-b" / "train"
 CALL_S = 60.0

@@ -104,6 +104,8 @@ def running(data: Path, logs: Path, addresses: Addresses, options: Mapping[str, 
                 "PERSONAE_TRAINER_HEALTH_ADDRESS": addresses.trainer_health,
                 "PERSONAE_INFERENCE_ADDRESS": addresses.inference,
                 "PERSONAE_INFERENCE_HEALTH_ADDRESS": addresses.inference_health,
+                # Threads that spin while they wait would take the cores from the other service.
+                "OMP_WAIT_POLICY": "PASSIVE",
             }
         )
         for name in ("trainer_service", "inference_service"):

@@ -1,8 +1,9 @@
 """The fake services, each on a port of its own, and clients that lose patience quickly."""
 
-import personae
 import pytest
 from client_fakes import FakeInference, FakeTrainer, served
+
+import personae
 from personae.v1 import inference_pb2_grpc, trainer_pb2_grpc
 
 HASTY = personae.Patience(call_s=10, unanswered_s=5, outage_s=5, silence_s=0.4, first_pause_s=0.01)

@@ -4,6 +4,7 @@ import grpc
 import pytest
 from client_fakes import ADAPTER, TRAINING, ended, fail, progress
 from google.rpc import error_details_pb2
+
 from personae.cli.__main__ import main
 
 

@@ -1,7 +1,8 @@
 """The contact sheet's geometry; its looks are judged by eye."""
 
-from personae.cli.contact_sheet import Panel, write
 from PIL import Image
+
+from personae.cli.contact_sheet import Panel, write
 
 
 def panel(count, size=(64, 64)):

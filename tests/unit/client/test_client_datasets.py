@@ -2,10 +2,11 @@
 
 import io
 
-import personae
 import pytest
 from client_fakes import unavailable
 from PIL import Image
+
+import personae
 
 MEBIBYTE = 1024 * 1024
 

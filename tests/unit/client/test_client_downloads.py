@@ -1,8 +1,9 @@
 """A downloaded file is whole and proven, or not there."""
 
 import client_fakes
-import personae
 import pytest
+
+import personae
 
 
 def test_a_download_goes_on_where_it_was_cut(client, trainer, tmp_path):

@@ -1,10 +1,11 @@
 """Statuses and their google.rpc details become the client's own errors."""
 
 import grpc
-import personae
 import pytest
 from client_fakes import fail, retry_info
 from google.rpc import error_details_pb2
+
+import personae
 
 
 @pytest.mark.parametrize(

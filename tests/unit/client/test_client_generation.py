@@ -1,8 +1,9 @@
 """Images as they finish; after a cut only what is missing."""
 
-import personae
 import pytest
 from client_fakes import unavailable
+
+import personae
 
 
 def test_images_arrive_with_their_place_prompt_and_seed(client):

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 
-import personae
 import pytest
+
+import personae
 from personae.cli import local_stack
 from personae.cli.local_stack import Addresses, StackError
 

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from importlib.resources import files
 
-import personae
 import pytest
+
+import personae
 from personae.v1 import dataset_pb2, inference_pb2, training_pb2
 from personae.vocabulary import number, word
 

@@ -2,9 +2,10 @@
 
 import socket
 
-import personae
 import pytest
 from client_fakes import ADAPTER, TRAINING, ended, progress, retry_info, sequences, unavailable
+
+import personae
 
 
 def test_events_end_with_the_ended_event(client, trainer):

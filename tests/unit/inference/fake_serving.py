@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from personae.v1 import inference_pb2 as pb
-from personae.v1.inference_pb2_grpc import InferenceServiceStub, add_InferenceServiceServicer_to_server
 
 from base_models.adapter_file import AdapterInvalid
 from base_models.catalog import read_allow_list
@@ -25,6 +23,8 @@ from inference_service.events import Progress
 from inference_service.generation import MAX_IMAGES, GenerationRequest, ImageTask
 from inference_service.servicer import InferenceServicer
 from inference_service.studio import ServedBaseModel, Studio
+from personae.v1 import inference_pb2 as pb
+from personae.v1.inference_pb2_grpc import InferenceServiceStub, add_InferenceServiceServicer_to_server
 from service_kit.error_status import ErrorInterceptor
 from service_kit.memory_store import MemoryStore
 from service_kit.store import ObjectStore

@@ -7,8 +7,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from personae.v1 import inference_pb2 as pb
 
+from personae.v1 import inference_pb2 as pb
 from service_kit import schema
 from service_kit.memory_store import MemoryStore
 from service_kit.names import AdapterVersionName

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from personae.v1 import inference_pb2 as pb
 from PIL import Image
 
+from personae.v1 import inference_pb2 as pb
 from service_kit.names import AdapterVersionName
 from tests.bucket_adapters import publish, reserve
 from tests.unit.inference.fake_serving import PATIENCE_S, FakeServing, ask, ask_with_adapter, serve
