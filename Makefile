@@ -28,12 +28,16 @@ check: .venv/test .venv-protos/ready ## Format, lint, import rules, protos, stal
 protos: .venv/test .venv-protos/ready ## Regenerate the Python code in client/personae/v1 from protos/
 	.venv-protos/bin/python protos/generate.py write
 
+manifests: .venv/test ## Render k8s/, validate it, start the services from the files of their images
+	$(BIN)/pytest tests/manifests
+
 clean: ## Stop nothing, delete what `make` and `personae up` made: environments, object store, caches
 	rm -rf .venv .venv-protos .local dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 
 # pip installs torch alone and first, so that the build it finds (CPU or CUDA) is the one that stays.
 .venv/torch:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	@echo "installing into .venv; a minute or two, most of it torch"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet 'torch==2.13.*'
@@ -54,4 +58,4 @@ clean: ## Stop nothing, delete what `make` and `personae up` made: environments,
 	.venv-protos/bin/python -m pip install --quiet 'grpcio-tools==1.71.2' 'mypy-protobuf==3.6.0'
 	@touch $@
 
-.PHONY: help demo test test-slow check protos clean
+.PHONY: help demo test test-slow check protos manifests clean

@@ -45,7 +45,7 @@ _PORT_OPTIONS = {
     "inference": "--inference or PERSONAE_INFERENCE_ADDRESS",
     "trainer_health": "--trainer-health or PERSONAE_TRAINER_HEALTH_ADDRESS",
     "inference_health": "--inference-health or PERSONAE_INFERENCE_HEALTH_ADDRESS",
-    "store_port": "--store-port",
+    "store_port": "--store-port or PERSONAE_STORE_PORT",
 }
 
 
@@ -63,7 +63,9 @@ def up(
             envvar="PERSONAE_INFERENCE_HEALTH_ADDRESS", metavar="HOST:PORT", help="The inference service's health port."
         ),
     ] = "127.0.0.1:50062",
-    store_port: Annotated[int, typer.Option(help="Port of the local object store.")] = 9000,
+    store_port: Annotated[
+        int, typer.Option(envvar="PERSONAE_STORE_PORT", help="Port of the local object store.")
+    ] = 9000,
 ) -> None:
     """Start object store, trainer and inference service on this machine, until Ctrl-C.
 

@@ -30,6 +30,8 @@ def checkout(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "__init__.py").touch()
         (folder / "__main__.py").write_text(SERVING)
+        # The real one may be imported already, and would then be found.
+        monkeypatch.delitem(sys.modules, service, raising=False)
     monkeypatch.syspath_prepend(tmp_path / "checkout")
     monkeypatch.setenv("PERSONAE_S3_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("PERSONAE_SOMETHING_ELSE", "x")
