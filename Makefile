@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-GENERATED := client/personae/v1
 
 .DEFAULT_GOAL := help
 
