@@ -55,6 +55,13 @@ async def main() -> None:
     trainings = Trainings(store, datasets, base_models, lambda entry, prompt: tokens[entry.name].count(prompt), now)
     dispatcher = Dispatcher(store, settings.trainer_workers)
     servicer = TrainerServicer(datasets, trainings, Adapters(store), Watching(store, trainings, stopping), dispatcher)
+
+    async def hand_over() -> None:
+        await stopping.wait()
+        await dispatcher.stop(settings.trainer_drain_s)
+
+    # Workers hand over while calls drain, so that both together take no longer than the setting says.
+    handing_over = asyncio.create_task(hand_over())
     dispatcher.start()
     try:
         await serve_until_stopped(
@@ -65,7 +72,8 @@ async def main() -> None:
             stopping,
         )
     finally:
-        await dispatcher.stop(settings.trainer_drain_s)
+        stopping.set()
+        await handing_over
 
 
 if __name__ == "__main__":
