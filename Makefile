@@ -17,12 +17,14 @@ test: check ## Install everything, check, and run every test that takes less tha
 test-slow: .venv/test ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow
 
-check: .venv/test .venv-protos/ready ## Format, lint, import rules, protos, stale generated code
+check: .venv/test .venv-protos/ready ## Format, lint, types, import rules, contract, stale generated code, file length
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
 	.venv-protos/bin/python protos/generate.py check
+	$(BIN)/pytest --quiet tests/architecture
 
 protos: .venv/test .venv-protos/ready ## Regenerate the Python code in client/personae/v1 from protos/
 	.venv-protos/bin/python protos/generate.py write

@@ -1,10 +1,10 @@
 """Personae: train a LoRA adapter from sixteen pictures and generate with it, over gRPC.
 
-`Client` is where to begin. Importing this needs no torch, and nothing of the services.
+`Client` is where to begin, `aio.Client` on an event loop. Importing this needs no torch and nothing of the services.
 """
 
+from personae import aio
 from personae.client import Client
-from personae.connection import Patience
 from personae.errors import (
     AlreadyExists,
     Busy,
@@ -23,6 +23,7 @@ from personae.errors import (
     Violation,
 )
 from personae.events import CheckpointSaved, Ended, Notice, Progress, StageStarted, StateChanged, TrainingEvent
+from personae.patience import Patience
 from personae.resources import (
     Adapter,
     Artifact,
@@ -69,4 +70,5 @@ __all__ = [
     "TrainingRecord",
     "Unavailable",
     "Violation",
+    "aio",
 ]

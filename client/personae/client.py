@@ -1,28 +1,26 @@
 """The client: one method for each thing a caller can want, in the caller's words.
 
-Every method is build a request (`requests.py`), ask (`connection.py`), translate the answer (`wire.py`).
+Every method says what to ask (`calls.py`, or a `Stream`) and lets a connection ask it. `personae.aio.Client` has the
+same verbs with the same parameters.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
-from uuid import uuid4
+from typing import Self
 
-from personae import requests, wire
-from personae.connection import Connection, Patience, needed
-from personae.download import download
+from personae import calls, requests
+from personae.connection import Connection, needed
+from personae.download import Download, PartFile
 from personae.generation import Generation, OnProgress
+from personae.patience import Patience
 from personae.pictures import Sources, gather
 from personae.requests import AdapterChoice, Seeds
 from personae.resources import Adapter, Dataset, Image, TrainingConfig
 from personae.training import Training
-from personae.v1 import trainer_pb2
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
 from personae.v1.trainer_pb2_grpc import TrainerServiceStub
 from personae.vocabulary import ImageFormat, Precision, Scheduler, Targets
-
-T = TypeVar("T")
 
 
 class Client:
@@ -76,33 +74,18 @@ class Client:
         """
         gathered = gather(pictures)
         trainer = needed(self._trainer, "trainer")
-        request = trainer_pb2.CreateDatasetRequest(
-            parent=requests.parent(self.project), dataset_id=dataset_id, request_id=str(uuid4())
-        )
-        created = trainer.ask(lambda timeout: trainer.stub.CreateDataset(request, timeout=timeout)).dataset
-        # Repeating an upload is safe without a request id: a stored picture is not stored twice.
-        uploaded = trainer.ask(
-            lambda timeout: trainer.stub.UploadImages(requests.upload(created.name, gathered), timeout=timeout),
-            trainer.patience.upload_s,
-        )
-        return wire.dataset(uploaded.dataset)
+        created = trainer.ask(calls.create_dataset(self.project, dataset_id))
+        return trainer.send(calls.upload_images(created.name, gathered))
 
     def get_dataset(self, name: str) -> Dataset:
         """A dataset with its full report, by its id or its full name."""
         trainer = needed(self._trainer, "trainer")
-        request = trainer_pb2.GetDatasetRequest(name=requests.resource_name(self.project, "datasets", name))
-        return wire.dataset(trainer.ask(lambda timeout: trainer.stub.GetDataset(request, timeout=timeout)).dataset)
+        return trainer.ask(calls.get_dataset(requests.resource_name(self.project, "datasets", name)))
 
     def datasets(self) -> Iterator[Dataset]:
         """Every dataset of the project, by id, without the reports on single pictures."""
         trainer = needed(self._trainer, "trainer")
-
-        def page(token: str) -> tuple[Iterable[Dataset], str]:
-            request = trainer_pb2.ListDatasetsRequest(parent=requests.parent(self.project), page_token=token)
-            answer = trainer.ask(lambda timeout: trainer.stub.ListDatasets(request, timeout=timeout))
-            return map(wire.dataset, answer.datasets), answer.next_page_token
-
-        return _over_pages(page)
+        return trainer.pages(lambda token: calls.list_datasets(self.project, token))
 
     # Trainings
 
@@ -155,64 +138,43 @@ class Client:
             checkpoint_every=checkpoint_every,
         )
         trainer = needed(self._trainer, "trainer")
-        request = requests.create_training(
+        dataset, pictures = calls.dataset_or_pictures(pictures_or_dataset)
+        call = calls.create_training(
             self.project,
-            self._dataset_name(pictures_or_dataset),
+            dataset or self.create_dataset(pictures=pictures).name,
             name,
-            str(uuid4()),
             new_version=new_version,
             base_model=base_model,
             trigger_word=trigger_word,
             class_noun=class_noun,
             config=config,
         )
-        answer = trainer.ask(lambda timeout: trainer.stub.CreateTraining(request, timeout=timeout))
-        return Training(trainer, wire.training(answer.training))
-
-    def _dataset_name(self, given: Sources | Dataset) -> str:
-        if isinstance(given, Dataset):
-            return given.name
-        if isinstance(given, str) and given.startswith("projects/"):
-            return given
-        return self.create_dataset(pictures=given).name
+        return Training(trainer, trainer.ask(call))
 
     def get_training(self, name: str) -> Training:
         """A handle on a training, by its id or its full name."""
         trainer = needed(self._trainer, "trainer")
-        request = trainer_pb2.GetTrainingRequest(name=requests.resource_name(self.project, "trainings", name))
-        answer = trainer.ask(lambda timeout: trainer.stub.GetTraining(request, timeout=timeout))
-        return Training(trainer, wire.training(answer.training))
+        call = calls.get_training(requests.resource_name(self.project, "trainings", name))
+        return Training(trainer, trainer.ask(call))
 
     def trainings(self) -> Iterator[Training]:
         """Every training of the project, by id, which is not the order of creation."""
         trainer = needed(self._trainer, "trainer")
-
-        def page(token: str) -> tuple[Iterable[Training], str]:
-            request = trainer_pb2.ListTrainingsRequest(parent=requests.parent(self.project), page_token=token)
-            answer = trainer.ask(lambda timeout: trainer.stub.ListTrainings(request, timeout=timeout))
-            return (Training(trainer, wire.training(found)) for found in answer.trainings), answer.next_page_token
-
-        return _over_pages(page)
+        records = trainer.pages(lambda token: calls.list_trainings(self.project, token))
+        return (Training(trainer, record) for record in records)
 
     # Adapters
 
     def get_adapter(self, name: str) -> Adapter:
         """An adapter by its id or name: a version where it names one, else the latest."""
         trainer = needed(self._trainer, "trainer")
-        request = trainer_pb2.GetAdapterRequest(name=requests.resource_name(self.project, "adapters", name))
-        return wire.adapter(trainer.ask(lambda timeout: trainer.stub.GetAdapter(request, timeout=timeout)).adapter)
+        return trainer.ask(calls.get_adapter(requests.resource_name(self.project, "adapters", name)))
 
     def adapters(self, name: str = "") -> Iterator[Adapter]:
         """The latest version of every adapter of the project, by id; or every version of the adapter `name`."""
         trainer = needed(self._trainer, "trainer")
         parent = requests.resource_name(self.project, "adapters", name) if name else requests.parent(self.project)
-
-        def page(token: str) -> tuple[Iterable[Adapter], str]:
-            request = trainer_pb2.ListAdaptersRequest(parent=parent, page_token=token)
-            answer = trainer.ask(lambda timeout: trainer.stub.ListAdapters(request, timeout=timeout))
-            return map(wire.adapter, answer.adapters), answer.next_page_token
-
-        return _over_pages(page)
+        return trainer.pages(lambda token: calls.list_adapters(parent, token))
 
     def download_adapter(self, name: str, path: str | Path, artifact_id: str = "") -> Path:
         """Download an adapter's file to `path`, or into the folder `path`, and return where it lies.
@@ -220,8 +182,16 @@ class Client:
         artifact_id: one of `Adapter.artifacts`; empty means the adapter itself. The file appears complete and with the
         announced hash, or not at all.
         """
+        trainer = needed(self._trainer, "trainer")
         full_name = requests.resource_name(self.project, "adapters", name)
-        return download(needed(self._trainer, "trainer"), full_name, artifact_id, Path(path))
+        download = Download(full_name, artifact_id, trainer.patience)
+        file = PartFile(Path(path))
+        try:
+            for chunk in trainer.follow(download):
+                file.write(chunk)
+            return file.finish(download)
+        finally:
+            file.discard()
 
     # Pictures
 
@@ -268,13 +238,4 @@ class Client:
             height=height,
             image_format=image_format,
         )
-        return Generation(inference, request, on_progress).images()
-
-
-def _over_pages(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
-    token = ""
-    while True:
-        entries, token = page(token)
-        yield from entries
-        if not token:
-            return
+        return inference.follow(Generation(request, on_progress, inference.patience))

@@ -1,24 +1,25 @@
-"""One service's channel: deadlines, keepalive, and how long to keep asking while nobody answers.
+"""One service's channel: sends calls and drives streams, and sleeps between their tries in this thread.
 
 Every call of the client goes through here, so that every failure leaves as one of the client's own errors.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc
 
+from personae.calls import Call, Page, Sending, Upload
 from personae.errors import InvalidRequest, Unavailable, Violation, from_rpc
+from personae.patience import Outage, Patience
+from personae.stream import Stream
 
-S = TypeVar("S")
+C = TypeVar("C")
 T = TypeVar("T")
 M = TypeVar("M", covariant=True)
 
-_OPTIONS = [
+CHANNEL_OPTIONS = (
     # A peer that died without a word is noticed by pings; `ping_timeout_ms` makes that take seconds, not a minute.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -28,54 +29,10 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-]
+)
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long the client waits, in seconds, before it gives up."""
-
-    call_s: float = 30.0
-    """For the answer to one call."""
-    upload_s: float = 600.0
-    """For one upload of pictures."""
-    generation_s: float = 3600.0
-    """For one generation, however many images."""
-    unanswered_s: float = 10.0
-    """For a server to become available, before the first answer."""
-    outage_s: float = 60.0
-    """For a server to come back, after a stream was cut."""
-    silence_s: float = 15.0
-    """For the next message of a stream that is known to have heartbeats or to be a download."""
-    first_pause_s: float = 0.2
-    """Before the first repeat; doubled with each, up to 5 seconds, unless the server says how long to wait."""
-
-
-class Outage:
-    """A run of failures without a success between them: paces the repeats, and ends them when patience does."""
-
-    def __init__(self, limit_s: float, first_pause_s: float) -> None:
-        self._limit_s, self._first_pause_s = limit_s, first_pause_s
-        self._since: float | None = None
-        self._pause_s = first_pause_s
-
-    def over(self) -> None:
-        """Something succeeded."""
-        self._since, self._pause_s = None, self._first_pause_s
-
-    def wait(self, error: Unavailable) -> None:
-        """Sleep until the next try is due, or raise `error` where that would be beyond the limit."""
-        now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        # Full jitter spreads callers that lost the same server; what the server asks for is a minimum.
-        pause_s = max(error.retry_after_s or 0.0, random.uniform(0.5, 1.0) * self._pause_s)
-        if now + pause_s - self._since > self._limit_s:
-            raise error
-        time.sleep(pause_s)
-        self._pause_s = min(2 * self._pause_s, 5.0)
-
-
-class Call(Protocol[M]):
+class OpenCall(Protocol[M]):
     """An open stream of answers: what reading it needs."""
 
     def __iter__(self) -> Iterator[M]: ...
@@ -83,39 +40,75 @@ class Call(Protocol[M]):
     def cancel(self) -> Any: ...
 
 
-class Connection(Generic[S]):
-    """The channel to one service, and its stub."""
+class Connection:
+    """The channel to one service. `make_stub` says which."""
 
-    def __init__(self, address: str, make_stub: Callable[[grpc.Channel], S], patience: Patience) -> None:
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-        self.stub = make_stub(self._channel)
+    def __init__(self, address: str, make_stub: Callable[[grpc.Channel], Any], patience: Patience) -> None:
+        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub = make_stub(self._channel)
         self.patience = patience
 
     def close(self) -> None:
         """Close the channel; open streams end."""
         self._channel.close()
 
-    def outage(self, limit_s: float) -> Outage:
-        """A fresh count of failures."""
-        return Outage(limit_s, self.patience.first_pause_s)
+    def ask(self, call: Call[T]) -> T:
+        """What the call's answer means; asked again while the server is unavailable."""
+        rpc = getattr(self._stub, call.rpc)
+        return call.translate(self._patiently(lambda: rpc(call.request, timeout=self.patience.call_s)))
 
-    def ask(self, call: Callable[[float], T], timeout_s: float | None = None) -> T:
-        """The answer of `call(timeout)`, asked again while the server is unavailable.
+    def send(self, upload: Upload[T]) -> T:
+        """What the upload's answer means; begun again while the server is unavailable."""
+        rpc = getattr(self._stub, upload.rpc)
 
-        It must be safe to repeat: a read, or a mutation whose request carries one and the same `request_id`.
-        """
-        outage = self.outage(self.patience.unanswered_s)
+        def attempt() -> Any:
+            sending = Sending(upload.messages())
+            try:
+                return rpc(sending, timeout=self.patience.upload_s)
+            except grpc.RpcError:
+                if sending.failure:
+                    raise sending.failure from None
+                raise
+
+        return upload.translate(self._patiently(attempt))
+
+    def pages(self, call_for: Callable[[str], Call[Page[T]]]) -> Iterator[T]:
+        """Every entry of a listing; `call_for(token)` asks for one page of it."""
+        token = ""
+        while True:
+            entries, token = self.ask(call_for(token))
+            yield from entries
+            if not token:
+                return
+
+    def follow(self, stream: Stream[T]) -> Iterator[T]:
+        """What the stream brings, however often it is cut. Leaving the iterator cancels the call."""
+        rpc = getattr(self._stub, stream.rpc)
+        while not stream.complete:
+            try:
+                for message in read(rpc(stream.request(), timeout=stream.timeout_s), stream.silence_s):
+                    item = stream.take(message)
+                    if item is not None:
+                        yield item
+                if not stream.complete:
+                    raise stream.ended_early()
+            except Unavailable as cut:
+                if not stream.complete:
+                    time.sleep(stream.outage.pause_s(cut, time.monotonic()))
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        outage = Outage(self.patience.unanswered_s, self.patience.first_pause_s)
         while True:
             try:
-                return call(timeout_s or self.patience.call_s)
+                return attempt()
             except grpc.RpcError as failure:
                 error = from_rpc(failure)
                 if not isinstance(error, Unavailable):
                     raise error from failure
-                outage.wait(error)
+                time.sleep(outage.pause_s(error, time.monotonic()))
 
 
-def read(call: Call[T], silence_s: float | None = None) -> Iterator[T]:
+def read(call: OpenCall[T], silence_s: float | None = None) -> Iterator[T]:
     """The messages of a stream. Leaving the iterator cancels the call.
 
     silence_s: longest wait for the next message; only the time spent waiting for it counts, not the caller's own. A
@@ -143,13 +136,18 @@ def read(call: Call[T], silence_s: float | None = None) -> Iterator[T]:
             yield message
     except grpc.RpcError as failure:
         if silent.is_set():
-            raise Unavailable(f"the server sent nothing for {silence_s:g} seconds") from failure
+            raise silence(silence_s) from failure
         raise from_rpc(failure) from failure
     finally:
         call.cancel()
 
 
-def needed(connection: Connection[S] | None, argument: str) -> Connection[S]:
+def silence(silence_s: float | None) -> Unavailable:
+    """A server that says nothing for too long counts as gone."""
+    return Unavailable(f"the server sent nothing for {silence_s:g} seconds")
+
+
+def needed(connection: C | None, argument: str) -> C:
     """The connection, or InvalidRequest where the client was made without that service's address."""
     if connection is None:
         raise InvalidRequest([Violation(argument, f"this needs Client({argument}='host:port')")])

@@ -4,80 +4,75 @@ A stream of images cannot be resumed, but an image depends on nothing but prompt
 missing (prompt, seed) pairs gives the very images that the cut took away.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import ClassVar
 
 from personae import requests, wire
-from personae.connection import Connection, read
 from personae.errors import Unavailable
+from personae.patience import Outage, Patience
 from personae.resources import GenerationProgress, Image
+from personae.stream import Stream
 from personae.v1 import inference_pb2
-from personae.v1.inference_pb2_grpc import InferenceServiceStub
 
 OnProgress = Callable[[GenerationProgress], None]
 
 
-class Generation:
-    """The images of one request: which have come, and which are missing."""
+class Generation(Stream[Image]):
+    """The images of one request, in any order: which have come, and which are missing."""
+
+    rpc: ClassVar[str] = "Generate"
 
     def __init__(
-        self,
-        connection: Connection[InferenceServiceStub],
-        request: inference_pb2.GenerateRequest,
-        on_progress: OnProgress | None,
+        self, request: inference_pb2.GenerateRequest, on_progress: OnProgress | None, patience: Patience
     ) -> None:
-        self._connection = connection
-        self._request = request
+        super().__init__(Outage(patience.unanswered_s, patience.first_pause_s), timeout_s=patience.generation_s)
+        self._first_request = request
         self._on_progress = on_progress
+        self._patience = patience
         self._effective: inference_pb2.GenerateRequest | None = None
         self._missing: dict[int, tuple[int, int]] = {}  # index -> (prompt index, seed), in the order of the indices
+        self._places: list[int] = []  # of what the open call was asked for, because its answer counts over that
         self._total = 0
 
-    def images(self) -> Iterator[Image]:
-        """Each image as it arrives, in any order."""
-        connection, patience = self._connection, self._connection.patience
-        outage = connection.outage(patience.unanswered_s)
-        while True:
-            request = self._rest()
-            # The answer counts its indices over what was asked for this time.
-            places = list(self._missing)
-            try:
-                for answer in read(connection.stub.Generate(request, timeout=patience.generation_s)):
-                    kind = answer.WhichOneof("kind")
-                    if kind == "accepted" and self._effective is None:
-                        self._accept(answer.accepted.effective_request)
-                        places = list(self._missing)
-                        outage = connection.outage(patience.outage_s)
-                    elif kind == "image" and places[answer.image.index] in self._missing:
-                        outage.over()
-                        yield self._arrived(places[answer.image.index], answer.image)
-                        self._report()
-                    elif kind == "queued":
-                        self._report(images_ahead=answer.queued.images_ahead)
-                    elif kind == "progress":
-                        self._report(
-                            completed_steps=answer.progress.completed_steps, total_steps=answer.progress.total_steps
-                        )
-                if not self._complete():
-                    raise Unavailable("the server ended the stream before every image had come")
-                return
-            except Unavailable as cut:
-                if self._complete():
-                    return
-                outage.wait(cut)
-
-    def _complete(self) -> bool:
+    @property
+    def complete(self) -> bool:
+        """Whether every image has come."""
         return self._effective is not None and not self._missing
 
-    def _rest(self) -> inference_pb2.GenerateRequest:
+    def request(self) -> inference_pb2.GenerateRequest:
+        """Asks for the images that have not come."""
         if self._effective is None:
-            return self._request
+            return self._first_request
+        self._places = list(self._missing)
         return requests.rest_of(self._effective, list(self._missing.values()))
+
+    def take(self, message: inference_pb2.GenerateResponse) -> Image | None:
+        """The image, where the message is a missing one; of everything else `on_progress` is told."""
+        kind = message.WhichOneof("kind")
+        if kind == "accepted" and self._effective is None:
+            self._accept(message.accepted.effective_request)
+        elif kind == "image" and self._places[message.image.index] in self._missing:
+            self.outage.over()
+            image = self._arrived(self._places[message.image.index], message.image)
+            self._report()
+            return image
+        elif kind == "queued":
+            self._report(images_ahead=message.queued.images_ahead)
+        elif kind == "progress":
+            self._report(completed_steps=message.progress.completed_steps, total_steps=message.progress.total_steps)
+        return None
+
+    def ended_early(self) -> Unavailable:
+        """What is missing can be asked for again."""
+        return Unavailable("the server ended the stream before every image had come")
 
     def _accept(self, effective: inference_pb2.GenerateRequest) -> None:
         self._effective = effective
         pairs = [(place, seed) for place, prompt in enumerate(effective.prompts) for seed in prompt.seeds]
         self._missing = dict(enumerate(pairs))
+        self._places = list(self._missing)
         self._total = len(pairs)
+        self.outage = Outage(self._patience.outage_s, self._patience.first_pause_s)
 
     def _arrived(self, index: int, message: inference_pb2.GenerateResponse.Image) -> Image:
         assert self._effective is not None

@@ -1,6 +1,6 @@
 """What a caller means -> messages of the contract. Pure: ids come in as arguments, nothing is sent.
 
-The synchronous client uses it, and an asyncio one will: whatever is decided about a request is decided here.
+Both clients use it, by way of `calls.py`: whatever is decided about a request is decided here.
 """
 
 from collections.abc import Iterator, Sequence

@@ -63,6 +63,13 @@ def test_an_rpc_answers_unimplemented_exactly_when_its_comment_says_so(
     assert not_built == {rpc for rpc in rpcs if getattr(ours, rpc) is getattr(generated, rpc)}
 
 
+def test_proto_types_stay_at_the_edge_of_the_services() -> None:
+    edge = {"servicer.py", "wire.py", "__main__.py"}
+    services = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in ("trainer_service", "inference_service")]
+    inside = [path.name for path in services if path.name not in edge and "personae.v1" in path.read_text()]
+    assert inside == []
+
+
 def test_the_readme_names_every_package() -> None:
     readme = (ROOT / "README.md").read_text()
     packages = {path.parent.name for path in SOURCES if path.name == "__init__.py" and path.parent.parent == ROOT}

@@ -4,7 +4,6 @@ The adapters that come out are held against plain diffusers, which knows nothing
 """
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,11 @@ from PIL import Image
 
 import personae
 from base_models.catalog import BUNDLED
-from personae.cli import local_stack
 
 PICTURES = BUNDLED["toon-64"] / "sets" / "micah-b" / "train"
 SCENES = ("happy, pink background", "sad, teal background", "surprised, green background, close-up")
 SEEDS = (11, 12, 13)
 STEPS, GUIDANCE = 10, 3.0
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[personae.Client]:
-    folder = tmp_path_factory.mktemp("stack")
-    with (
-        local_stack.running(folder / "data", folder / "logs", local_stack.Addresses(), {}) as stack,
-        personae.Client(stack.trainer, stack.inference) as client,
-    ):
-        yield client
 
 
 @pytest.fixture(scope="module", params=["attention", "attention-and-convolution"])

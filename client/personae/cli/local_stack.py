@@ -79,8 +79,9 @@ def checkout() -> Path:
 def running(data: Path, logs: Path, addresses: Addresses, options: Mapping[str, str]) -> Iterator[Running]:
     """A stack that runs for as long as the context lasts; everything has stopped when it is left, however that comes.
 
-    data: folder of the object store. logs: folder for one log per process. options: what changes each of `addresses`,
-    to be named where one is taken. With PERSONAE_S3_ENDPOINT set, that store is used and none is started.
+    data: folder of the object store; the adapter cache lies beside it. logs: folder for one log per process. options:
+    what changes each of `addresses`, to be named where one is taken. With PERSONAE_S3_ENDPOINT set, that store is used
+    and none is started.
     """
     root = checkout()
     _refuse_taken_ports(addresses, options)
@@ -104,6 +105,7 @@ def running(data: Path, logs: Path, addresses: Addresses, options: Mapping[str, 
                 "PERSONAE_TRAINER_HEALTH_ADDRESS": addresses.trainer_health,
                 "PERSONAE_INFERENCE_ADDRESS": addresses.inference,
                 "PERSONAE_INFERENCE_HEALTH_ADDRESS": addresses.inference_health,
+                "PERSONAE_INFERENCE_CACHE_DIR": str(data.with_name("adapter-cache")),
                 # Threads that spin while they wait would take the cores from the other service.
                 "OMP_WAIT_POLICY": "PASSIVE",
             }

@@ -71,7 +71,8 @@ class Fake:
 
     def fall_silent(self, context: grpc.ServicerContext) -> None:
         """Say nothing until the caller has gone."""
-        context.add_callback(self.closing.set)
+        if not context.add_callback(self.closing.set):
+            return
         self.closing.wait(20)
         self.closing.clear()
 
@@ -81,7 +82,10 @@ def unavailable(*details: Any) -> Callable[[grpc.ServicerContext], None]:
 
 
 class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
-    """Keeps one dataset and one training; `cut_after` holds the sequences after which a watch breaks, once each."""
+    """Keeps one dataset and one training; `cut_after` holds the sequences after which a watch breaks, once each.
+
+    `watch_over` is set once a watch has ended, by whichever side.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,6 +96,7 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
         self.download_cuts: list[int] = []
         self.digest = hashlib.sha256(WEIGHTS).hexdigest()
         self.pages: list[list[str]] = [[]]
+        self.watch_over = threading.Event()
 
     def CreateDataset(self, request, context):
         self.saw("CreateDataset", request, context)
@@ -144,6 +149,7 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
 
     def WatchTraining(self, request, context):
         self.saw("WatchTraining", request, context)
+        context.add_callback(self.watch_over.set)
         for _ in range(self.quiet_heartbeats):
             self.closing.wait(0.1)
             yield trainer_pb2.WatchTrainingResponse(heartbeat=trainer_pb2.WatchTrainingResponse.Heartbeat())

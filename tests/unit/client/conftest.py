@@ -1,9 +1,11 @@
-"""The fake services, each on a port of its own, and clients that lose patience quickly."""
+"""The fake services, each on a port of its own, and both clients, losing patience quickly."""
 
 import pytest
 from client_fakes import FakeInference, FakeTrainer, served
+from driven_client import driven_client
 
 import personae
+from personae.patience import Outage
 from personae.v1 import inference_pb2_grpc, trainer_pb2_grpc
 
 HASTY = personae.Patience(call_s=10, unanswered_s=5, outage_s=5, silence_s=0.4, first_pause_s=0.01)
@@ -31,7 +33,27 @@ def inference_address(inference):
         yield address
 
 
+@pytest.fixture(params=[personae.Client, driven_client], ids=["sync", "aio"])
+def connect(request):
+    """Makes a client; whatever uses it is run with the synchronous one and with that for asyncio."""
+    return request.param
+
+
 @pytest.fixture
-def client(trainer_address, inference_address):
-    with personae.Client(trainer_address, inference_address, patience=HASTY) as client:
+def client(connect, trainer_address, inference_address):
+    with connect(trainer_address, inference_address, patience=HASTY) as client:
         yield client
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """How long each pause before a repeat would have been; none is made."""
+    made = []
+    decide = Outage.pause_s
+
+    def record(outage, error, now_s):
+        made.append(decide(outage, error, now_s))
+        return 0.0
+
+    monkeypatch.setattr(Outage, "pause_s", record)
+    return made

@@ -7,6 +7,7 @@ from client_fakes import unavailable
 from PIL import Image
 
 import personae
+from personae.pictures import gather
 
 MEBIBYTE = 1024 * 1024
 
@@ -72,3 +73,14 @@ def test_an_empty_folder_is_refused_by_its_name(client, tmp_path):
 def test_a_listing_goes_over_all_pages(client, trainer):
     trainer.pages = [["a", "b"], [], ["c"]]
     assert [dataset.name for dataset in client.datasets()] == ["a", "b", "c"]
+
+
+def test_a_picture_that_cannot_be_read_is_an_error_of_this_machine(client, tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"x")
+    gathered = gather(tmp_path)
+    (tmp_path / "b.png").unlink()
+    monkeypatch.setattr("personae.client.gather", lambda sources: gathered)
+    monkeypatch.setattr("personae.aio.client.gather", lambda sources: gathered)
+    with pytest.raises(FileNotFoundError, match=r"b\.png"):
+        client.create_dataset(pictures=tmp_path)

@@ -22,6 +22,7 @@ import personae
         (grpc.StatusCode.OUT_OF_RANGE, personae.InvalidRequest),
         (grpc.StatusCode.INTERNAL, personae.ServerDefect),
         (grpc.StatusCode.UNKNOWN, personae.ServerDefect),
+        (grpc.StatusCode.CANCELLED, personae.ServerDefect),
     ],
 )
 def test_every_status_has_its_error_with_the_reason_and_the_words(client, trainer, code, error):
@@ -31,6 +32,12 @@ def test_every_status_has_its_error_with_the_reason_and_the_words(client, traine
         client.get_training("t1")
     assert type(raised.value) is error
     assert raised.value.reason == "SOME_REASON"
+
+
+def test_a_stream_that_the_server_cancels_is_its_defect(client, inference):
+    inference.instead["Generate"] = [lambda context: fail(context, grpc.StatusCode.CANCELLED, "on a whim")]
+    with pytest.raises(personae.ServerDefect, match="on a whim"):
+        list(client.generate("a picture"))
 
 
 def test_all_violations_arrive_together(client, trainer):

@@ -51,10 +51,10 @@ def test_a_server_that_is_restarting_is_asked_again(client, inference):
     assert len(list(client.generate("a"))) == 1
 
 
-def test_a_stream_that_keeps_breaking_exhausts_the_patience(inference, inference_address):
+def test_a_stream_that_keeps_breaking_exhausts_the_patience(connect, inference, inference_address):
     inference.cut_after = [1] + [0] * 1000
     patience = personae.Patience(outage_s=0.2, first_pause_s=0.05)
-    with personae.Client(inference=inference_address, patience=patience) as client:
+    with connect(inference=inference_address, patience=patience) as client:
         images = client.generate("a", seeds=[1, 2])
         assert next(images).index == 1
         with pytest.raises(personae.Unavailable):

@@ -56,11 +56,11 @@ def test_a_hole_in_the_events_is_a_defect_of_the_server(client, trainer):
         list(client.get_training("t1").events())
 
 
-def test_a_server_that_stays_silent_exhausts_the_patience(trainer_address, trainer):
+def test_a_server_that_stays_silent_exhausts_the_patience(connect, trainer_address, trainer):
     trainer.events, trainer.silent_after = [progress(1), progress(2)], [1, 2]
     patience = personae.Patience(silence_s=0.2, outage_s=0.1, first_pause_s=0.2)
     with (
-        personae.Client(trainer_address, patience=patience) as client,
+        connect(trainer_address, patience=patience) as client,
         pytest.raises(personae.Unavailable, match="nothing for"),
     ):
         list(client.get_training("t1").events())
@@ -87,6 +87,21 @@ def test_waiting_for_a_cancelled_training_says_so(client, trainer):
         client.get_training("t1").wait()
 
 
+def test_a_training_can_be_asked_to_stop_and_looked_at_again(client, trainer):
+    training = client.get_training("t1")
+    training.cancel()
+    assert training.refresh().state == "queued"
+    assert [request.name for request in trainer.requests["CancelTraining"]] == [TRAINING]
+
+
+def test_a_watch_that_is_left_ends_at_the_server_too(client, trainer):
+    trainer.events, trainer.silent_after = [progress(1), progress(2)], [1]
+    events = client.get_training("t1").events()
+    assert next(events).sequence == 1
+    events.close()
+    assert trainer.watch_over.wait(5)
+
+
 def test_a_repeated_mutation_carries_the_same_request_id(client, trainer):
     trainer.instead["CreateTraining"] = [unavailable(), unavailable()]
     training = client.train("projects/default/datasets/d1", name="micah", rank=4, targets="attention")
@@ -110,24 +125,22 @@ def test_only_the_hyper_parameters_that_were_given_are_sent(client, trainer):
     assert {field.name for field, _ in config.ListFields()} == {"prior_weight", "precision"}
 
 
-def test_a_repeat_waits_as_long_as_the_server_asks(client, trainer, monkeypatch):
-    pauses = []
-    monkeypatch.setattr("personae.connection.time.sleep", pauses.append)
+def test_a_repeat_waits_as_long_as_the_server_asks(client, trainer, pauses):
     trainer.instead["GetTraining"] = [unavailable(retry_info(0.75)), unavailable()]
     client.get_training("t1")
     assert pauses[0] == 0.75
     assert pauses[1] < 0.1
 
 
-def test_an_address_where_nobody_listens_is_unavailable():
+def test_an_address_where_nobody_listens_is_unavailable(connect):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         patience = personae.Patience(unanswered_s=0.2)
-        with personae.Client(address, patience=patience) as client, pytest.raises(personae.Unavailable):
+        with connect(address, patience=patience) as client, pytest.raises(personae.Unavailable):
             client.get_training("t1")
 
 
-def test_a_service_that_was_not_given_is_named():
-    with personae.Client(inference="127.0.0.1:1") as client, pytest.raises(personae.InvalidRequest, match="trainer"):
+def test_a_service_that_was_not_given_is_named(connect):
+    with connect(inference="127.0.0.1:1") as client, pytest.raises(personae.InvalidRequest, match="trainer"):
         client.get_training("t1")

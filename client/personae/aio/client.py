@@ -1,0 +1,248 @@
+"""The client for asyncio: the verbs and parameters of `personae.Client`, awaited or iterated over with `async for`.
+
+Every method says what to ask (`calls.py`, or a `Stream`) and lets a connection ask it; files are read and written in
+threads.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from personae import calls, requests
+from personae.aio.connection import Connection
+from personae.aio.training import Training
+from personae.connection import needed
+from personae.download import Download, PartFile
+from personae.generation import Generation, OnProgress
+from personae.patience import Patience
+from personae.pictures import Sources, gather
+from personae.requests import AdapterChoice, Seeds
+from personae.resources import Adapter, Dataset, Image, TrainingConfig
+from personae.v1.inference_pb2_grpc import InferenceServiceStub
+from personae.v1.trainer_pb2_grpc import TrainerServiceStub
+from personae.vocabulary import ImageFormat, Precision, Scheduler, Targets
+
+
+class Client:
+    """Trains adapters and generates with them.
+
+        async with personae.aio.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:
+            training = await client.train("pictures/", name="micah")
+            adapter = await training.wait(on_event=print)
+            async for image in client.generate(adapter.prompt("happy, blue background"), adapter=adapter):
+                image.save(f"{image.index}.png")
+
+    trainer, inference: `host:port` of each service; a method whose service was not given raises InvalidRequest.
+    project: where ids are looked up and made. patience: how long to wait before giving up.
+
+    Methods raise the errors of `personae.errors`. A client belongs to the event loop that first uses it; its tasks may
+    share it. Cancelling a task cancels the call that it waits for. Who leaves an iterator before its end and wants its
+    call cancelled there and then closes it: `async with contextlib.aclosing(client.generate(...)) as images`.
+    """
+
+    def __init__(
+        self,
+        trainer: str | None = None,
+        inference: str | None = None,
+        *,
+        project: str = "default",
+        patience: Patience = Patience(),  # noqa: B008 - frozen
+    ) -> None:
+        self.project = project
+        self._trainer = Connection(trainer, TrainerServiceStub, patience) if trainer else None
+        self._inference = Connection(inference, InferenceServiceStub, patience) if inference else None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close both channels. Trainings go on; streams that are open here end."""
+        for connection in (self._trainer, self._inference):
+            if connection:
+                await connection.close()
+
+    # Datasets
+
+    async def create_dataset(self, dataset_id: str = "", *, pictures: Sources) -> Dataset:
+        """Make a dataset of `pictures`: a folder, or paths, Pillow images or bytes, each JPEG, PNG or WebP.
+
+        dataset_id: empty lets the server choose one. The caption of `x.png` is what `x.txt` beside it says. Pictures
+        that cannot be used are no error: see `Dataset.rejected`, and `Dataset.ready` for whether enough are left.
+        """
+        gathered = await asyncio.to_thread(gather, pictures)
+        trainer = needed(self._trainer, "trainer")
+        created = await trainer.ask(calls.create_dataset(self.project, dataset_id))
+        return await trainer.send(calls.upload_images(created.name, gathered))
+
+    async def get_dataset(self, name: str) -> Dataset:
+        """A dataset with its full report, by its id or its full name."""
+        trainer = needed(self._trainer, "trainer")
+        return await trainer.ask(calls.get_dataset(requests.resource_name(self.project, "datasets", name)))
+
+    def datasets(self) -> AsyncGenerator[Dataset, None]:
+        """Every dataset of the project, by id, without the reports on single pictures."""
+        trainer = needed(self._trainer, "trainer")
+        return trainer.pages(lambda token: calls.list_datasets(self.project, token))
+
+    # Trainings
+
+    async def train(
+        self,
+        pictures_or_dataset: Sources | Dataset,
+        *,
+        name: str,
+        new_version: bool = False,
+        base_model: str = "",
+        trigger_word: str = "",
+        class_noun: str = "",
+        steps: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        warmup_steps: int | None = None,
+        rank: int | None = None,
+        alpha: float | None = None,
+        targets: Targets | None = None,
+        resolution: int | None = None,
+        seed: int | None = None,
+        precision: Precision | None = None,
+        min_snr_gamma: float | None = None,
+        caption_dropout: float | None = None,
+        prior_weight: float | None = None,
+        prior_images: int | None = None,
+        checkpoint_every: int | None = None,
+    ) -> Training:
+        """Queue a training and return at once; it survives this program and a restart of the server.
+
+        pictures_or_dataset: a Dataset, its full name, or pictures to make one of, as for `create_dataset`.
+        name: id of the adapter to make; where it is taken, AlreadyExists, unless `new_version` asks for its next.
+        base_model, trigger_word, class_noun: empty leaves them to the server. Hyper-parameters: see TrainingConfig.
+        """
+        config = TrainingConfig(
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            warmup_steps=warmup_steps,
+            rank=rank,
+            alpha=alpha,
+            targets=targets,
+            resolution=resolution,
+            seed=seed,
+            precision=precision,
+            min_snr_gamma=min_snr_gamma,
+            caption_dropout=caption_dropout,
+            prior_weight=prior_weight,
+            prior_images=prior_images,
+            checkpoint_every=checkpoint_every,
+        )
+        trainer = needed(self._trainer, "trainer")
+        dataset, pictures = calls.dataset_or_pictures(pictures_or_dataset)
+        call = calls.create_training(
+            self.project,
+            dataset or (await self.create_dataset(pictures=pictures)).name,
+            name,
+            new_version=new_version,
+            base_model=base_model,
+            trigger_word=trigger_word,
+            class_noun=class_noun,
+            config=config,
+        )
+        return Training(trainer, await trainer.ask(call))
+
+    async def get_training(self, name: str) -> Training:
+        """A handle on a training, by its id or its full name."""
+        trainer = needed(self._trainer, "trainer")
+        call = calls.get_training(requests.resource_name(self.project, "trainings", name))
+        return Training(trainer, await trainer.ask(call))
+
+    def trainings(self) -> AsyncGenerator[Training, None]:
+        """Every training of the project, by id, which is not the order of creation."""
+        trainer = needed(self._trainer, "trainer")
+        records = trainer.pages(lambda token: calls.list_trainings(self.project, token))
+        return (Training(trainer, record) async for record in records)
+
+    # Adapters
+
+    async def get_adapter(self, name: str) -> Adapter:
+        """An adapter by its id or name: a version where it names one, else the latest."""
+        trainer = needed(self._trainer, "trainer")
+        return await trainer.ask(calls.get_adapter(requests.resource_name(self.project, "adapters", name)))
+
+    def adapters(self, name: str = "") -> AsyncGenerator[Adapter, None]:
+        """The latest version of every adapter of the project, by id; or every version of the adapter `name`."""
+        trainer = needed(self._trainer, "trainer")
+        parent = requests.resource_name(self.project, "adapters", name) if name else requests.parent(self.project)
+        return trainer.pages(lambda token: calls.list_adapters(parent, token))
+
+    async def download_adapter(self, name: str, path: str | Path, artifact_id: str = "") -> Path:
+        """Download an adapter's file to `path`, or into the folder `path`, and return where it lies.
+
+        artifact_id: one of `Adapter.artifacts`; empty means the adapter itself. The file appears complete and with the
+        announced hash, or not at all.
+        """
+        trainer = needed(self._trainer, "trainer")
+        full_name = requests.resource_name(self.project, "adapters", name)
+        download = Download(full_name, artifact_id, trainer.patience)
+        # Opened here, because a thread that outlives a cancellation would leave the file behind.
+        file = PartFile(Path(path))
+        try:
+            async with aclosing(trainer.follow(download)) as chunks:
+                async for chunk in chunks:
+                    await asyncio.to_thread(file.write, chunk)
+            return await asyncio.to_thread(file.finish, download)
+        finally:
+            file.discard()
+
+    # Pictures
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        adapter: AdapterChoice | None = None,
+        adapters: Sequence[AdapterChoice] = (),
+        seeds: Seeds | None = None,
+        images_per_prompt: int | None = None,
+        base_model: str = "",
+        negative_prompt: str = "",
+        guidance_scale: float | None = None,
+        steps: int | None = None,
+        scheduler: Scheduler | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        image_format: ImageFormat = "png",
+        on_progress: OnProgress | None = None,
+    ) -> AsyncGenerator[Image, None]:
+        """Generate images; yield each as soon as it is finished, in any order. Leaving the iterator cancels the rest.
+
+        prompts: one or several; `Adapter.prompt` words them as the training did.
+        adapter, adapters: what to apply, each an Adapter, its id or its name, or a pair of that and a weight from -2
+        to 2; none means the base model alone.
+        seeds: one image for each seed of each prompt, `[1, 2]` for all prompts, `[[1], [2]]` for each its own; where
+        there are none, the server draws `images_per_prompt` for each prompt, and the images carry them.
+        Whatever is None or empty is the base model's own choice.
+        """
+        inference = needed(self._inference, "inference")
+        request = requests.generate(
+            self.project,
+            prompts,
+            adapters=[*([] if adapter is None else [adapter]), *adapters],
+            seeds=seeds,
+            images_per_prompt=images_per_prompt,
+            base_model=base_model,
+            negative_prompt=negative_prompt,
+            guidance_scale=guidance_scale,
+            steps=steps,
+            scheduler=scheduler,
+            width=width,
+            height=height,
+            image_format=image_format,
+        )
+        return inference.follow(Generation(request, on_progress, inference.patience))

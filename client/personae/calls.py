@@ -1,0 +1,144 @@
+"""Each call that has one answer, as a value: which rpc, what to send, what the answer means. Nothing is sent here.
+
+All of them are safe to repeat: reads, or mutations that carry one and the same `request_id` each time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+
+from google.protobuf.message import Message
+
+from personae import requests, wire
+from personae.pictures import Picture, Sources
+from personae.resources import Adapter, Dataset, TrainingConfig, TrainingRecord
+from personae.v1 import trainer_pb2
+
+T = TypeVar("T")
+Page = tuple[Iterable[T], str]
+"""Entries of a listing, and the token of the next page; empty after the last."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """A call whose request is one message."""
+
+    rpc: str
+    request: Message
+    translate: Callable[[Any], T]
+
+
+@dataclass(frozen=True)
+class Upload(Generic[T]):
+    """A call whose request is a stream; `messages` begins it again for every try."""
+
+    rpc: str
+    messages: Callable[[], Iterator[Message]]
+    translate: Callable[[Any], T]
+
+
+def create_dataset(project: str, dataset_id: str) -> Call[Dataset]:
+    """Makes an empty dataset."""
+    request = trainer_pb2.CreateDatasetRequest(
+        parent=requests.parent(project), dataset_id=dataset_id, request_id=str(uuid4())
+    )
+    return Call("CreateDataset", request, lambda answer: wire.dataset(answer.dataset))
+
+
+def upload_images(dataset: str, pictures: Sequence[Picture]) -> Upload[Dataset]:
+    """Adds pictures. It needs no request id, because a stored picture is not stored twice."""
+    return Upload(
+        "UploadImages", lambda: requests.upload(dataset, pictures), lambda answer: wire.dataset(answer.dataset)
+    )
+
+
+def get_dataset(name: str) -> Call[Dataset]:
+    """Reads a dataset, by its full name, with its full report."""
+    request = trainer_pb2.GetDatasetRequest(name=name)
+    return Call("GetDataset", request, lambda answer: wire.dataset(answer.dataset))
+
+
+def list_datasets(project: str, token: str) -> Call[Page[Dataset]]:
+    """Reads a page of datasets."""
+    request = trainer_pb2.ListDatasetsRequest(parent=requests.parent(project), page_token=token)
+    return Call("ListDatasets", request, lambda answer: (map(wire.dataset, answer.datasets), answer.next_page_token))
+
+
+def dataset_or_pictures(given: Dataset | Sources) -> tuple[str, Sources]:
+    """What `train` was given: the name of a dataset, or the pictures to make one of; the other is empty."""
+    if isinstance(given, Dataset):
+        return given.name, ()
+    return (given, ()) if isinstance(given, str) and given.startswith("projects/") else ("", given)
+
+
+def create_training(
+    project: str,
+    dataset: str,
+    adapter_id: str,
+    *,
+    new_version: bool,
+    base_model: str,
+    trigger_word: str,
+    class_noun: str,
+    config: TrainingConfig,
+) -> Call[TrainingRecord]:
+    """Queues a training."""
+    request = requests.create_training(
+        project,
+        dataset,
+        adapter_id,
+        str(uuid4()),
+        new_version=new_version,
+        base_model=base_model,
+        trigger_word=trigger_word,
+        class_noun=class_noun,
+        config=config,
+    )
+    return Call("CreateTraining", request, lambda answer: wire.training(answer.training))
+
+
+def get_training(name: str) -> Call[TrainingRecord]:
+    """Reads a training's record, by its full name."""
+    request = trainer_pb2.GetTrainingRequest(name=name)
+    return Call("GetTraining", request, lambda answer: wire.training(answer.training))
+
+
+def list_trainings(project: str, token: str) -> Call[Page[TrainingRecord]]:
+    """Reads a page of trainings."""
+    request = trainer_pb2.ListTrainingsRequest(parent=requests.parent(project), page_token=token)
+    return Call("ListTrainings", request, lambda answer: (map(wire.training, answer.trainings), answer.next_page_token))
+
+
+def cancel_training(name: str) -> Call[TrainingRecord]:
+    """Asks a training, by its full name, to stop."""
+    request = trainer_pb2.CancelTrainingRequest(name=name)
+    return Call("CancelTraining", request, lambda answer: wire.training(answer.training))
+
+
+def get_adapter(name: str) -> Call[Adapter]:
+    """Reads an adapter by its full name: the latest version where it names none."""
+    request = trainer_pb2.GetAdapterRequest(name=name)
+    return Call("GetAdapter", request, lambda answer: wire.adapter(answer.adapter))
+
+
+def list_adapters(parent: str, token: str) -> Call[Page[Adapter]]:
+    """Reads a page of a project's adapters, or of an adapter's versions."""
+    request = trainer_pb2.ListAdaptersRequest(parent=parent, page_token=token)
+    return Call("ListAdapters", request, lambda answer: (map(wire.adapter, answer.adapters), answer.next_page_token))
+
+
+class Sending(Iterator[Message]):
+    """The messages of one try of an upload. gRPC hides what goes wrong while it reads them; this keeps it."""
+
+    def __init__(self, messages: Iterator[Message]) -> None:
+        self._messages = messages
+        self.failure: OSError | None = None
+        """What this machine could not read."""
+
+    def __next__(self) -> Message:
+        try:
+            return next(self._messages)
+        except OSError as failure:
+            self.failure = failure
+            raise
