@@ -68,8 +68,8 @@ class Dispatcher:
             self._workers.add(worker)
             if await worker.wait_until_ready():
                 await self._feed(worker)
-            # A dead child stops being waited for; its trainings are free at once.
-            await worker.stop(patience_s=0)
+            # Its output has closed: it is dead or about to be, and its trainings are free at once.
+            await worker.stop(_REPLACE_AFTER_S)
             self._workers.discard(worker)
             self._dead_holders.add(worker.holder)
             _logger.error("%s died and is replaced", worker.holder)

@@ -80,10 +80,9 @@ class TrainingRecord(Document):
     def adapter(self) -> AdapterVersionName:
         return AdapterName(self.project, self.adapter_id).version(self.adapter_version)
 
-    @property
-    def subject(self) -> str:
-        """How every training prompt begins."""
-        return f"a picture of {self.trigger_word} {self.class_noun}"
+    def prompt(self, caption: str) -> str:
+        """The prompt that a picture is trained with."""
+        return training_prompt(self.trigger_word, self.class_noun, caption)
 
     def taken(self, holder: str, now: datetime) -> "TrainingRecord":
         """The record after `holder` takes the lease: a new epoch, from which older holders are shut out."""
@@ -139,6 +138,11 @@ class TrainingRecord(Document):
                 "completed_steps": self.config.steps if state is State.SUCCEEDED else self.completed_steps,
             }
         )
+
+
+def training_prompt(trigger_word: str, class_noun: str, caption: str) -> str:
+    """The prompt that a picture is trained with: the subject, and what its caption says besides."""
+    return ", ".join(filter(None, (f"a picture of {trigger_word} {class_noun}", caption)))
 
 
 class LeaseWatch:

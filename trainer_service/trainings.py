@@ -25,7 +25,7 @@ from trainer_service.lifecycle import State
 from trainer_service.paging import PageRequest, page_of_ids
 from trainer_service.request_id import derived_id
 from trainer_service.training_config import MAX_SEED, decide
-from trainer_service.training_record import TrainingDataset, TrainingImage, TrainingRecord
+from trainer_service.training_record import TrainingDataset, TrainingImage, TrainingRecord, training_prompt
 from trainer_service.training_request import CheckedRequest, TrainingRequest, check_request
 from trainer_service.training_store import TrainingStore
 
@@ -138,19 +138,20 @@ class Trainings:
                 f"{dataset.name} has {len(dataset.accepted)} usable pictures; a training starts with {MINIMUM_IMAGES}. "
                 "Its report says what was refused and why.",
             )
-        subject = f"a picture of {checked.trigger_word} {checked.class_noun}"
         limit = checked.entry.max_prompt_tokens
         too_long = []
         for image in dataset.accepted:
-            tokens = self._count_tokens(checked.entry, training_prompt(subject, image.caption))
+            tokens = self._count_tokens(
+                checked.entry, training_prompt(checked.trigger_word, checked.class_noun, image.caption)
+            )
             if tokens > limit:
                 too_long.append(f"{image.filename} ({tokens} tokens)")
         if too_long:
             raise PreconditionUnmet(
                 "CAPTION_TOO_LONG",
                 str(dataset.name),
-                f"{checked.entry.name} takes {limit} tokens, `{subject}` included; too long are the captions of "
-                f"{', '.join(too_long)}",
+                f"{checked.entry.name} takes {limit} tokens with trigger word and class noun; the captions of "
+                f"{', '.join(too_long)} are too long",
             )
 
     def _reserve(self, adapter: AdapterName, training: TrainingName, new_version: bool) -> int:
@@ -200,11 +201,6 @@ class Trainings:
             given_config=checked.config,
             created_at=self._now(),
         )
-
-
-def training_prompt(subject: str, caption: str) -> str:
-    """The prompt that a picture is trained with."""
-    return f"{subject}, {caption}" if caption else subject
 
 
 def _cancelling(record: TrainingRecord) -> TrainingRecord:

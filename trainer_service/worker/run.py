@@ -22,7 +22,6 @@ from trainer_service.journal import JournalWriter
 from trainer_service.lifecycle import Stage, State
 from trainer_service.training_record import MAX_FRUITLESS_TAKES, LeaseLost, TrainingRecord
 from trainer_service.training_store import TrainingStore
-from trainer_service.trainings import training_prompt
 from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
 from trainer_service.worker.faults import TrainingFault, failure_of
 from trainer_service.worker.interrupts import Cancelled, Draining, Interrupts
@@ -139,7 +138,7 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
             reporter.stage(Stage.GENERATING_CLASS_IMAGES)
             prior_NCHW = class_pictures(bench.store, base, class_prompt, config.prior_images, config.resolution, report)
         reporter.stage(Stage.ENCODING)
-        prompts = [training_prompt(record.subject, image.caption) for image in dataset.images]
+        prompts = [record.prompt(image.caption) for image in dataset.images]
         examples = Examples(
             subject=encode(base, pixels_NCHW, prompts, report),
             empty_prompt=encode_empty_prompt(base),
