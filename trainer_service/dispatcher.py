@@ -64,16 +64,24 @@ class Dispatcher:
 
     async def _keep_slot(self) -> None:
         while True:
-            worker = await WarmWorker.start()
-            self._workers.add(worker)
-            if await worker.wait_until_ready():
-                await self._feed(worker)
-            # Its output has closed: it is dead or about to be, and its trainings are free at once.
-            await worker.stop(_REPLACE_AFTER_S)
-            self._workers.discard(worker)
-            self._dead_holders.add(worker.holder)
-            _logger.error("%s died and is replaced", worker.holder)
+            try:
+                await self._use_worker()
+            except Exception:
+                # Whatever it was, it must not cost the slot: trainings would wait for ever in a healthy service.
+                _logger.exception("a worker slot failed and starts again")
             await asyncio.sleep(_REPLACE_AFTER_S)
+
+    async def _use_worker(self) -> None:
+        """Start a worker and feed it until it dies."""
+        worker = await WarmWorker.start()
+        self._workers.add(worker)
+        if await worker.wait_until_ready():
+            await self._feed(worker)
+        # Its output has closed: it is dead or about to be, and its trainings are free at once.
+        await worker.stop(_REPLACE_AFTER_S)
+        self._workers.discard(worker)
+        self._dead_holders.add(worker.holder)
+        _logger.error("%s died and is replaced", worker.holder)
 
     async def _feed(self, worker: WarmWorker) -> None:
         """Give the worker trainings until it dies."""

@@ -5,6 +5,7 @@ noticed by its output closing and is replaced.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -77,7 +78,9 @@ class WarmWorker:
             await asyncio.wait_for(self._process.wait(), patience_s)
         except TimeoutError:
             _logger.error("%s did not hand over in %.0f s and is killed", self.holder, patience_s)
-            self._process.kill()
+            # It may have ended just now.
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
             await self._process.wait()
 
     async def _order(self, order: dict[str, str]) -> None:

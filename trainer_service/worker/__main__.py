@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from datetime import UTC, datetime
+from typing import TextIO
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -110,10 +111,13 @@ def _stay_warm(bench: Workbench) -> int:
     """Run the trainings that the parent names, one after another, until standard input closes."""
     # The terminal's Ctrl-C reaches the parent too, which then closes our input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Standard output is for answers alone: what a library prints must not be taken for one.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     jobs: queue.SimpleQueue[tuple[TrainingName, str] | None] = queue.SimpleQueue()
     present = _Present()
     threading.Thread(target=_listen, args=(jobs, present), name="orders", daemon=True).start()
-    _say({"ready": True})
+    _say(answers, {"ready": True})
     while True:
         job = jobs.get()
         if job is None:
@@ -124,7 +128,7 @@ def _stay_warm(bench: Workbench) -> int:
             exit_code = run_training(bench, name, etag, interrupts)
         finally:
             present.end()
-        _say({"ended": str(name), "exit_code": int(exit_code)})
+        _say(answers, {"ended": str(name), "exit_code": int(exit_code)})
 
 
 class _Present:
@@ -169,9 +173,9 @@ def _listen(jobs: "queue.SimpleQueue[tuple[TrainingName, str] | None]", present:
     jobs.put(None)
 
 
-def _say(message: dict[str, object]) -> None:
+def _say(answers: TextIO, message: dict[str, object]) -> None:
     try:
-        print(json.dumps(message), flush=True)
+        print(json.dumps(message), file=answers, flush=True)
     except BrokenPipeError:
         # The parent is gone; standard input closes too, and that ends us.
         _logger.warning("the parent no longer listens")

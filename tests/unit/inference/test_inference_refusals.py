@@ -114,6 +114,17 @@ def test_an_adapter_that_is_still_training_names_its_training(tmp_path: Path) ->
     serve(tmp_path, scenario)
 
 
+def test_an_adapter_whose_training_came_to_nothing_is_not_found(tmp_path: Path) -> None:
+    async def scenario(serving: FakeServing) -> None:
+        reserve(serving.store, V1)
+        serving.store.put(schema.adapter_abandonment(V1), b"{}")
+        for name in (V1, V1.adapter_name):
+            code, _, _ = await refusal_of(serving, ask_with_adapter(name), error_details_pb2.ResourceInfo)
+            assert code == grpc.StatusCode.NOT_FOUND
+
+    serve(tmp_path, scenario)
+
+
 @pytest.mark.parametrize("other", [{"base_model": "other"}, {"base_model_digest": "e" * 64}])
 def test_an_adapter_of_another_base_model_is_refused_naming_both(tmp_path: Path, other: dict[str, str]) -> None:
     async def scenario(serving: FakeServing) -> None:
