@@ -57,6 +57,8 @@ class GenerationDraft:
     width: int | None = None
     height: int | None = None
     file_format: str | None = None
+    preview_every: int = 0
+    delivery: str = "inline"
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ def check(
     violations.check(
         file_format in get_args(FileFormat), "format", file_format, f"one of {', '.join(get_args(FileFormat))}"
     )
+    violations.check(draft.preview_every == 0, "preview_every", draft.preview_every, "0; previews are not built yet")
+    violations.check(draft.delivery == "inline", "delivery", draft.delivery, "inline; others are not built yet")
     for field, size in (("width", width), ("height", height)):
         violations.check(
             size % base_model.size_step == 0 and base_model.min_size <= size <= base_model.max_size,

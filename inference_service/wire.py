@@ -25,6 +25,7 @@ _FORMATS: dict[FileFormat, "pb.ImageFormat.ValueType"] = {
     "webp": pb.IMAGE_FORMAT_WEBP,
     "jpeg": pb.IMAGE_FORMAT_JPEG,
 }
+_INLINE = (pb.IMAGE_DELIVERY_UNSPECIFIED, pb.IMAGE_DELIVERY_INLINE)
 _SCHEDULER_NAMES: dict[int, str] = {value: name for name, value in _SCHEDULERS.items()}
 _FORMAT_NAMES: dict[int, str] = {value: name for name, value in _FORMATS.items()}
 
@@ -46,6 +47,8 @@ def to_draft(request: pb.GenerateRequest) -> GenerationDraft:
         width=request.width if request.HasField("width") else None,
         height=request.height if request.HasField("height") else None,
         file_format=_FORMAT_NAMES.get(request.format, str(request.format)) if request.format else None,
+        preview_every=request.preview_every,
+        delivery="inline" if request.delivery in _INLINE else str(request.delivery),
     )
 
 

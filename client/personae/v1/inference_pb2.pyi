@@ -77,6 +77,30 @@ IMAGE_FORMAT_JPEG: ImageFormat.ValueType  # 3
 """Lossy, quality 90."""
 global___ImageFormat = ImageFormat
 
+class _ImageDelivery:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ImageDeliveryEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ImageDelivery.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    IMAGE_DELIVERY_UNSPECIFIED: _ImageDelivery.ValueType  # 0
+    """Inline."""
+    IMAGE_DELIVERY_INLINE: _ImageDelivery.ValueType  # 1
+    """In the stream, as `Image.content`."""
+    IMAGE_DELIVERY_BUCKET: _ImageDelivery.ValueType  # 2
+    """Written to the bucket; the stream carries `Image.uri`. Not built yet: refused with INVALID_ARGUMENT."""
+
+class ImageDelivery(_ImageDelivery, metaclass=_ImageDeliveryEnumTypeWrapper):
+    """How images reach the caller."""
+
+IMAGE_DELIVERY_UNSPECIFIED: ImageDelivery.ValueType  # 0
+"""Inline."""
+IMAGE_DELIVERY_INLINE: ImageDelivery.ValueType  # 1
+"""In the stream, as `Image.content`."""
+IMAGE_DELIVERY_BUCKET: ImageDelivery.ValueType  # 2
+"""Written to the bucket; the stream carries `Image.uri`. Not built yet: refused with INVALID_ARGUMENT."""
+global___ImageDelivery = ImageDelivery
+
 @typing.final
 class GenerateRequest(google.protobuf.message.Message):
     """Asks for images: one for each seed of each prompt."""
@@ -120,6 +144,8 @@ class GenerateRequest(google.protobuf.message.Message):
     WIDTH_FIELD_NUMBER: builtins.int
     HEIGHT_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
+    PREVIEW_EVERY_FIELD_NUMBER: builtins.int
+    DELIVERY_FIELD_NUMBER: builtins.int
     base_model: builtins.str
     """Base model; must be one of GetServingInfo's. Empty: that of the adapters, or the server's first."""
     images_per_prompt: builtins.int
@@ -138,6 +164,12 @@ class GenerateRequest(google.protobuf.message.Message):
     """Height in pixels, likewise."""
     format: global___ImageFormat.ValueType
     """File format of the images."""
+    preview_every: builtins.int
+    """Denoising steps between previews of each image; 0 sends none. Not built yet: anything else is refused with
+    INVALID_ARGUMENT. Default: 0.
+    """
+    delivery: global___ImageDelivery.ValueType
+    """How images reach the caller."""
     @property
     def adapters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AdapterWeight]:
         """Adapters to apply together, at most 8, none twice. Empty: the base model alone."""
@@ -160,15 +192,19 @@ class GenerateRequest(google.protobuf.message.Message):
         width: builtins.int | None = ...,
         height: builtins.int | None = ...,
         format: global___ImageFormat.ValueType = ...,
+        preview_every: builtins.int | None = ...,
+        delivery: global___ImageDelivery.ValueType = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images_per_prompt", b"_images_per_prompt", "_steps", b"_steps", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "images_per_prompt", b"images_per_prompt", "steps", b"steps", "width", b"width"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images_per_prompt", b"_images_per_prompt", "_steps", b"_steps", "_width", b"_width", "adapters", b"adapters", "base_model", b"base_model", "format", b"format", "guidance_scale", b"guidance_scale", "height", b"height", "images_per_prompt", b"images_per_prompt", "negative_prompt", b"negative_prompt", "prompts", b"prompts", "scheduler", b"scheduler", "steps", b"steps", "width", b"width"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images_per_prompt", b"_images_per_prompt", "_preview_every", b"_preview_every", "_steps", b"_steps", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "images_per_prompt", b"images_per_prompt", "preview_every", b"preview_every", "steps", b"steps", "width", b"width"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images_per_prompt", b"_images_per_prompt", "_preview_every", b"_preview_every", "_steps", b"_steps", "_width", b"_width", "adapters", b"adapters", "base_model", b"base_model", "delivery", b"delivery", "format", b"format", "guidance_scale", b"guidance_scale", "height", b"height", "images_per_prompt", b"images_per_prompt", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompts", b"prompts", "scheduler", b"scheduler", "steps", b"steps", "width", b"width"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_guidance_scale", b"_guidance_scale"]) -> typing.Literal["guidance_scale"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_height", b"_height"]) -> typing.Literal["height"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_images_per_prompt", b"_images_per_prompt"]) -> typing.Literal["images_per_prompt"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_preview_every", b"_preview_every"]) -> typing.Literal["preview_every"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_steps", b"_steps"]) -> typing.Literal["steps"] | None: ...
     @typing.overload
@@ -276,6 +312,30 @@ class GenerateResponse(google.protobuf.message.Message):
         def ClearField(self, field_name: typing.Literal["completed_steps", b"completed_steps", "indices", b"indices", "total_steps", b"total_steps"]) -> None: ...
 
     @typing.final
+    class Preview(google.protobuf.message.Message):
+        """What an image looks like so far: small, and cheap to make."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        INDEX_FIELD_NUMBER: builtins.int
+        COMPLETED_STEPS_FIELD_NUMBER: builtins.int
+        CONTENT_FIELD_NUMBER: builtins.int
+        index: builtins.int
+        """Position of the image in `effective_request`, counted over prompts and their seeds from 0."""
+        completed_steps: builtins.int
+        """Denoising steps it has behind it."""
+        content: builtins.bytes
+        """A JPEG file."""
+        def __init__(
+            self,
+            *,
+            index: builtins.int = ...,
+            completed_steps: builtins.int = ...,
+            content: builtins.bytes = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["completed_steps", b"completed_steps", "content", b"content", "index", b"index"]) -> None: ...
+
+    @typing.final
     class Image(google.protobuf.message.Message):
         """A finished image."""
 
@@ -313,6 +373,7 @@ class GenerateResponse(google.protobuf.message.Message):
         WIDTH_FIELD_NUMBER: builtins.int
         HEIGHT_FIELD_NUMBER: builtins.int
         DIGEST_FIELD_NUMBER: builtins.int
+        URI_FIELD_NUMBER: builtins.int
         index: builtins.int
         """Position in `effective_request`, counted over prompts and their seeds from 0."""
         prompt_index: builtins.int
@@ -330,7 +391,9 @@ class GenerateResponse(google.protobuf.message.Message):
         height: builtins.int
         """Height in pixels."""
         digest: builtins.str
-        """SHA-256 (hex) of `content`."""
+        """SHA-256 (hex) of the file."""
+        uri: builtins.str
+        """Where the file lies in the bucket, where `delivery` asked for that; `content` is then empty."""
         def __init__(
             self,
             *,
@@ -343,8 +406,9 @@ class GenerateResponse(google.protobuf.message.Message):
             width: builtins.int = ...,
             height: builtins.int = ...,
             digest: builtins.str = ...,
+            uri: builtins.str = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["content", b"content", "digest", b"digest", "finish_reason", b"finish_reason", "height", b"height", "index", b"index", "media_type", b"media_type", "prompt_index", b"prompt_index", "seed", b"seed", "width", b"width"]) -> None: ...
+        def ClearField(self, field_name: typing.Literal["content", b"content", "digest", b"digest", "finish_reason", b"finish_reason", "height", b"height", "index", b"index", "media_type", b"media_type", "prompt_index", b"prompt_index", "seed", b"seed", "uri", b"uri", "width", b"width"]) -> None: ...
 
     @typing.final
     class Done(google.protobuf.message.Message):
@@ -380,6 +444,7 @@ class GenerateResponse(google.protobuf.message.Message):
     PROGRESS_FIELD_NUMBER: builtins.int
     IMAGE_FIELD_NUMBER: builtins.int
     DONE_FIELD_NUMBER: builtins.int
+    PREVIEW_FIELD_NUMBER: builtins.int
     @property
     def accepted(self) -> global___GenerateResponse.Accepted:
         """First: the request is valid and admitted. Nothing has been computed yet."""
@@ -400,6 +465,10 @@ class GenerateResponse(google.protobuf.message.Message):
     def done(self) -> global___GenerateResponse.Done:
         """Last: every image has been sent."""
 
+    @property
+    def preview(self) -> global___GenerateResponse.Preview:
+        """What an image looks like so far. Not built yet: never sent."""
+
     def __init__(
         self,
         *,
@@ -408,10 +477,11 @@ class GenerateResponse(google.protobuf.message.Message):
         progress: global___GenerateResponse.Progress | None = ...,
         image: global___GenerateResponse.Image | None = ...,
         done: global___GenerateResponse.Done | None = ...,
+        preview: global___GenerateResponse.Preview | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["accepted", b"accepted", "done", b"done", "image", b"image", "kind", b"kind", "progress", b"progress", "queued", b"queued"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "done", b"done", "image", b"image", "kind", b"kind", "progress", b"progress", "queued", b"queued"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["accepted", "queued", "progress", "image", "done"] | None: ...
+    def HasField(self, field_name: typing.Literal["accepted", b"accepted", "done", b"done", "image", b"image", "kind", b"kind", "preview", b"preview", "progress", b"progress", "queued", b"queued"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "done", b"done", "image", b"image", "kind", b"kind", "preview", b"preview", "progress", b"progress", "queued", b"queued"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["accepted", "queued", "progress", "image", "done", "preview"] | None: ...
 
 global___GenerateResponse = GenerateResponse
 

@@ -515,6 +515,34 @@ class TrainingEvent(google.protobuf.message.Message):
         def ClearField(self, field_name: typing.Literal["step", b"step"]) -> None: ...
 
     @typing.final
+    class SampleReady(google.protobuf.message.Message):
+        """A picture made by the adapter as it is now."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        STEP_FIELD_NUMBER: builtins.int
+        PROMPT_FIELD_NUMBER: builtins.int
+        SEED_FIELD_NUMBER: builtins.int
+        CONTENT_FIELD_NUMBER: builtins.int
+        step: builtins.int
+        """Optimizer steps behind it."""
+        prompt: builtins.str
+        """What it was asked for."""
+        seed: builtins.int
+        """Seed of its noise."""
+        content: builtins.bytes
+        """A PNG file, at most 1 MiB."""
+        def __init__(
+            self,
+            *,
+            step: builtins.int = ...,
+            prompt: builtins.str = ...,
+            seed: builtins.int = ...,
+            content: builtins.bytes = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["content", b"content", "prompt", b"prompt", "seed", b"seed", "step", b"step"]) -> None: ...
+
+    @typing.final
     class Notice(google.protobuf.message.Message):
         """Something a person should know."""
 
@@ -570,6 +598,7 @@ class TrainingEvent(google.protobuf.message.Message):
     CHECKPOINT_SAVED_FIELD_NUMBER: builtins.int
     NOTICE_FIELD_NUMBER: builtins.int
     ENDED_FIELD_NUMBER: builtins.int
+    SAMPLE_READY_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Position in the log, from 1."""
     epoch: builtins.int
@@ -602,6 +631,10 @@ class TrainingEvent(google.protobuf.message.Message):
     def ended(self) -> global___TrainingEvent.Ended:
         """The training reached a final state. The last event."""
 
+    @property
+    def sample_ready(self) -> global___TrainingEvent.SampleReady:
+        """A picture made by the adapter as it is now, always of the same prompt and seed. Not built yet: never sent."""
+
     def __init__(
         self,
         *,
@@ -614,9 +647,10 @@ class TrainingEvent(google.protobuf.message.Message):
         checkpoint_saved: global___TrainingEvent.CheckpointSaved | None = ...,
         notice: global___TrainingEvent.Notice | None = ...,
         ended: global___TrainingEvent.Ended | None = ...,
+        sample_ready: global___TrainingEvent.SampleReady | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "kind", b"kind", "notice", b"notice", "progress", b"progress", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "epoch", b"epoch", "kind", b"kind", "notice", b"notice", "progress", b"progress", "sequence", b"sequence", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "stage_started", "progress", "checkpoint_saved", "notice", "ended"] | None: ...
+    def HasField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "kind", b"kind", "notice", b"notice", "progress", b"progress", "sample_ready", b"sample_ready", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "epoch", b"epoch", "kind", b"kind", "notice", b"notice", "progress", b"progress", "sample_ready", b"sample_ready", "sequence", b"sequence", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "stage_started", "progress", "checkpoint_saved", "notice", "ended", "sample_ready"] | None: ...
 
 global___TrainingEvent = TrainingEvent

@@ -50,6 +50,8 @@ def test_everything_wrong_with_a_request_is_said_in_one_answer(tmp_path: Path) -
             format=98,  # type: ignore[arg-type]
             width=513,
             height=-8,
+            preview_every=5,
+            delivery=pb.IMAGE_DELIVERY_BUCKET,
         )
         code, reason, bad_request = await refusal_of(serving, request, error_details_pb2.BadRequest)
         assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
@@ -72,6 +74,8 @@ def test_everything_wrong_with_a_request_is_said_in_one_answer(tmp_path: Path) -
             "format",
             "width",
             "height",
+            "preview_every",
+            "delivery",
         }
         await serving.generate(ask(1))
 
