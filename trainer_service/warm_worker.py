@@ -16,11 +16,12 @@ from service_kit.names import TrainingName
 
 _logger = logging.getLogger(__name__)
 
-# On a CPU, glibc gives large blocks back to the kernel after every step and faults them in again; keeping them more
-# than doubled the throughput of a training. And OpenMP threads that spin while they wait slowed a step tenfold
-# wherever another process wanted the cores.
+# For trainings on a CPU, unless the operator's environment says otherwise. The layers of a model that is trained there
+# are too small to share between threads: one thread was as fast as two where nothing else ran, and many times faster
+# where something did, since the two spin while they wait for each other. And glibc gives large blocks back to the
+# kernel after every step and faults them in again, which it shall not. See docs/measurements.md.
 _ON_CPU = {
-    "OMP_WAIT_POLICY": "PASSIVE",
+    "OMP_NUM_THREADS": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "20000000000",
     "MALLOC_TOP_PAD_": "268435456",
@@ -48,7 +49,7 @@ class WarmWorker:
             holder,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=os.environ | _ON_CPU,
+            env=_ON_CPU | os.environ,
         )
         return cls(process, holder)
 

@@ -106,8 +106,6 @@ def running(data: Path, logs: Path, addresses: Addresses, options: Mapping[str, 
                 "PERSONAE_INFERENCE_ADDRESS": addresses.inference,
                 "PERSONAE_INFERENCE_HEALTH_ADDRESS": addresses.inference_health,
                 "PERSONAE_INFERENCE_CACHE_DIR": str(data.with_name("adapter-cache")),
-                # Threads that spin while they wait would take the cores from the other service.
-                "OMP_WAIT_POLICY": "PASSIVE",
             }
         )
         for name in ("trainer_service", "inference_service"):
