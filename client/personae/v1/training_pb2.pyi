@@ -50,7 +50,7 @@ class _Precision:
 class _PrecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Precision.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
-    """The base model's default for the worker's device."""
+    """The base model's default."""
     PRECISION_FLOAT32: _Precision.ValueType  # 1
     """32-bit floats throughout."""
     PRECISION_BFLOAT16: _Precision.ValueType  # 2
@@ -60,7 +60,7 @@ class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """Number format of the forward and backward pass. Adapter weights and optimizer state are always float32."""
 
 PRECISION_UNSPECIFIED: Precision.ValueType  # 0
-"""The base model's default for the worker's device."""
+"""The base model's default."""
 PRECISION_FLOAT32: Precision.ValueType  # 1
 """32-bit floats throughout."""
 PRECISION_BFLOAT16: Precision.ValueType  # 2
