@@ -15,6 +15,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from service_kit.settings import StoreSettings
 from service_kit.store import (
     ObjectChanged,
     ObjectExists,
@@ -148,6 +149,17 @@ class MinioStore:
         if stored.body != body:
             raise otherwise
         return stored.etag
+
+
+def open_store(settings: StoreSettings) -> MinioStore:
+    """The store that the settings name; nothing is asked of it yet. Raises ValueError for a malformed endpoint."""
+    return MinioStore(
+        settings.s3_endpoint,
+        settings.s3_access_key,
+        settings.s3_secret_key.get_secret_value(),
+        settings.s3_bucket,
+        settings.s3_region,
+    )
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from service_kit.error_status import ErrorInterceptor
-from service_kit.minio_store import MinioStore
+from service_kit.minio_store import MinioStore, open_store
 from service_kit.settings import PREFIX, SettingsError, StoreSettings
 from service_kit.store import StoreForbidden, StoreUnavailable
 
@@ -56,13 +56,7 @@ class Endpoint:
 async def connect_store(settings: StoreSettings) -> MinioStore:
     """The object store, once it answers. Raises StartError when it refuses us, or is silent beyond `s3_patience_s`."""
     try:
-        store = MinioStore(
-            settings.s3_endpoint,
-            settings.s3_access_key,
-            settings.s3_secret_key.get_secret_value(),
-            settings.s3_bucket,
-            settings.s3_region,
-        )
+        store = open_store(settings)
     except ValueError as error:
         raise StartError(f"{PREFIX}S3_ENDPOINT: {error}") from error
     give_up = asyncio.get_running_loop().time() + settings.s3_patience_s

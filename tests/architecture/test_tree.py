@@ -2,13 +2,13 @@
 
 import ast
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from inference_service.servicer import InferenceServicer
 from personae.v1 import inference_pb2, inference_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from tests.tracked_files import tracked
 from trainer_service.servicer import TrainerServicer
 
 ROOT = Path(__file__).parents[2]
@@ -21,18 +21,7 @@ SERVICES = [
 ]
 
 
-def tracked(*patterns: str) -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
-
-
-SOURCES = [path for path in tracked("*.py") if path.parent.name != "v1"]
+SOURCES = [ROOT / path for path in tracked(ROOT, "*.py") if path.parent.name != "v1"]
 
 
 def test_no_file_is_longer_than_a_reader_can_hold() -> None:
@@ -46,7 +35,7 @@ def test_every_module_says_what_it_owns() -> None:
 
 
 def test_no_name_promises_nothing() -> None:
-    assert [path for path in tracked() if VAGUE & {path.stem, *path.relative_to(ROOT).parts}] == []
+    assert [path for path in tracked(ROOT) if VAGUE & {path.stem, *path.parts}] == []
 
 
 @pytest.mark.parametrize(("module", "service", "ours", "generated"), SERVICES)

@@ -19,6 +19,7 @@ from PIL import Image
 from base_models.catalog import BUNDLED
 from personae.cli import local_stack
 from tests.real_store import free_ports
+from tests.tracked_files import tracked
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"^```(\w+)([^\n]*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -41,17 +42,9 @@ def blocks(language: str, *words: str) -> list[str]:
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tree as git would hand it to a newcomer, with this environment as its `.venv` and pictures of one's own."""
     copy = tmp_path_factory.mktemp("newcomer")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
+    for name in tracked(ROOT):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, copy / name)
     (copy / ".venv").symlink_to(sys.prefix)
     pictures = copy / "pictures"
     pictures.mkdir()

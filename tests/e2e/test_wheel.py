@@ -14,6 +14,7 @@ import pytest
 
 from base_models.catalog import BUNDLED
 from personae.cli import local_stack
+from tests.tracked_files import tracked
 
 ROOT = Path(__file__).parents[2]
 PICTURES = BUNDLED["toon-64"] / "sets" / "style-dylan" / "train"
@@ -50,15 +51,7 @@ def test_the_wheel_holds_the_client_alone(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"personae"}
-    client = ROOT / "client"
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=client,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    sources = {name for name in listed.stdout.splitlines() if (client / name).is_file()}
+    sources = {str(path) for path in tracked(ROOT / "client")}
     assert {name for name in names if name.startswith("personae/")} == sources
 
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from base_models.catalog import CatalogError, read_allow_list
 from service_kit.errors import ResourceMissing
 from service_kit.logs import configure_logs
-from service_kit.minio_store import MinioStore
+from service_kit.minio_store import open_store
 from service_kit.names import MalformedName, TrainingName
 from service_kit.settings import SettingsError, StoreSettings, read_settings
 from trainer_service.training_record import HEARTBEAT_S, LeaseWatch
@@ -52,13 +52,7 @@ def main() -> int:
     try:
         settings = read_settings(WorkerSettings, os.environ, others=("TRAINER_", "INFERENCE_"))
         base_models = read_allow_list(settings.base_models.split(","))
-        store = MinioStore(
-            settings.store.s3_endpoint,
-            settings.store.s3_access_key,
-            settings.store.s3_secret_key.get_secret_value(),
-            settings.store.s3_bucket,
-            settings.store.s3_region,
-        )
+        store = open_store(settings.store)
     except (SettingsError, CatalogError, ValueError) as error:
         sys.exit(f"cannot start: {error}")
     bench = Workbench(
