@@ -87,7 +87,11 @@ def running(data: Path, logs: Path, addresses: Addresses, options: Mapping[str, 
     _refuse_taken_ports(addresses, options)
     for folder in (data, logs):
         folder.mkdir(parents=True, exist_ok=True)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PERSONAE_")}
+    # The services share this machine's cores. Threads that spin while they wait for each other made a picture more than
+    # ten times slower beside a training, and two were less than twice as fast alone (docs/measurements.md).
+    inherited = {"OMP_NUM_THREADS": "1"} | {
+        name: value for name, value in os.environ.items() if not name.startswith("PERSONAE_")
+    }
     children: list[Child] = []
     with contextlib.ExitStack() as stack:
         stack.callback(_stop, children)
