@@ -13,8 +13,9 @@ from typing import Literal
 BUNDLED = {"toon-64": Path(__file__).parent / "toon_64"}
 
 SchedulerName = Literal["ddim", "euler", "dpm_solver_multistep"]
-TargetsName = Literal["attention", "attention_and_convolution"]
+TargetsName = Literal["attention", "attention_and_convolution", "all"]
 PrecisionName = Literal["float32", "bfloat16"]
+JudgeName = Literal["toon"]
 
 
 class CatalogError(Exception):
@@ -60,6 +61,8 @@ class BaseModelEntry:
     max_prompt_tokens: int
     generation: GenerationDefaults
     training: TrainingDefaults
+    judge: JudgeName | None
+    """Its own judge of pictures; None: what the operator provides."""
 
     def digest(self) -> str:
         """SHA-256 (hex) over the weight files and their relative paths. Reads them all."""
@@ -77,6 +80,7 @@ class _Preset:
     class_noun: str
     generation: GenerationDefaults
     training: TrainingDefaults
+    judge: JudgeName | None = None
 
 
 # diffusers' DreamBooth-LoRA example, with a warm-up.
@@ -112,6 +116,7 @@ _PRESETS = {
             prior_images=32,
             checkpoint_every=100,
         ),
+        judge="toon",
     )
 }
 
@@ -158,4 +163,5 @@ def describe(name: str, folder: Path) -> BaseModelEntry:
         max_prompt_tokens=longest - 2,
         generation=preset.generation,
         training=preset.training,
+        judge=preset.judge,
     )

@@ -5,7 +5,7 @@ A family is one file that implements `BaseModel`; nothing else knows how one fam
 Shapes: B batch, C channels, H/W height and width, T tokens, D features. Pixels are in [-1, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -60,8 +60,13 @@ class BaseModel(Protocol):
         """Loss weights_B of Min-SNR-gamma (Hang et al. 2023, https://arxiv.org/abs/2303.09556, section 3.4)."""
         ...
 
-    def generate(self, prompt: str, seeds: Sequence[int], size: int) -> Tensor:
-        """Pixels_BCHW of one square picture for each seed, with the base model's default settings."""
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], size: int, between_steps: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        """Pixels_BCHW, float32: a square picture for each prompt and its seed, with the base model's default settings.
+
+        `between_steps` is called after every denoising step and may raise to interrupt.
+        """
         ...
 
     def lora_modules(self, targets: TargetsName) -> list[str]:

@@ -3,7 +3,8 @@
 Shapes: B batch, C channels, H/W height and width, T tokens, D features. Pixels are in [-1, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
@@ -16,6 +17,12 @@ from base_models.family import Conditioning
 
 _ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 _CONVOLUTION = ["conv1", "conv2", "conv_shortcut"]
+_ROUND_ATTENTION = ["ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
+_TARGETS: dict[TargetsName, list[str]] = {
+    "attention": _ATTENTION,
+    "attention_and_convolution": [*_ATTENTION, *_CONVOLUTION],
+    "all": [*_ATTENTION, *_CONVOLUTION, *_ROUND_ATTENTION, "conv_in", "conv_out"],
+}
 
 
 def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtype) -> StableDiffusionPipeline:
@@ -87,17 +94,24 @@ class StableDiffusion:
         scale_B = snr_B + 1 if self._noise.config.prediction_type == "v_prediction" else snr_B
         return snr_B.clamp(max=gamma) / scale_B
 
-    def generate(self, prompt: str, seeds: Sequence[int], size: int) -> Tensor:
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], size: int, between_steps: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        def after_step(_pipeline: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            between_steps()
+            return tensors
+
         pictures_BCHW = self.pipeline(
-            [prompt] * len(seeds),
+            list(prompts),
             width=size,
             height=size,
             num_inference_steps=self._entry.generation.steps,
             guidance_scale=self._entry.generation.guidance_scale,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             output_type="pt",
+            callback_on_step_end=after_step,
         ).images
-        return pictures_BCHW * 2 - 1
+        return pictures_BCHW.float() * 2 - 1
 
     def lora_modules(self, targets: TargetsName) -> list[str]:
-        return _ATTENTION if targets == "attention" else _ATTENTION + _CONVOLUTION
+        return _TARGETS[targets]

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from inference_service.generation import MAX_IMAGES
 from service_kit.settings import Address, StoreSettings
 
-OTHER_PROCESSES = ("TRAINER_",)
+OTHER_PROCESSES = ("TRAINER_", "DINOV2_", "CLIP_")
 
 
 class InferenceSettings(BaseModel):

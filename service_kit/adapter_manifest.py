@@ -11,7 +11,7 @@ from service_kit.names import AdapterName, AdapterVersionName
 from service_kit.store import ObjectMissing, ObjectStore
 
 ADAPTER_FILE = "adapter.safetensors"
-Targets = Literal["attention", "attention_and_convolution"]
+Targets = Literal["attention", "attention_and_convolution", "all"]
 
 
 class ArtifactEntry(BaseModel):
@@ -25,6 +25,18 @@ class ArtifactEntry(BaseModel):
     digest: str
 
 
+class EvaluationEntry(BaseModel):
+    """What a judge measured of an adapter; `evaluation.proto` defines the numbers. None: it could not be measured."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    judge: str
+    likeness: float | None = None
+    obedience: float | None = None
+    memorisation: float | None = None
+    diversity: float | None = None
+
+
 class AdapterReservation(Document):
     """Which training may publish an adapter version."""
 
@@ -32,7 +44,7 @@ class AdapterReservation(Document):
 
 
 class AdapterManifest(Document):
-    """An adapter version. `artifacts` begins with the adapter file."""
+    """An adapter version. `artifacts` begins with the adapter file; `evaluation` is None where nothing was measured."""
 
     project: str
     adapter: str
@@ -48,6 +60,7 @@ class AdapterManifest(Document):
     training_config: dict[str, Any]
     created_at: datetime
     artifacts: tuple[ArtifactEntry, ...]
+    evaluation: EvaluationEntry | None = None
 
     @property
     def name(self) -> AdapterVersionName:

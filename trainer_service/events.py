@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service_kit.adapter_manifest import EvaluationEntry
 from service_kit.document import Document
 from trainer_service.lifecycle import Stage, State
 
@@ -60,6 +61,13 @@ class Notice(BaseModel):
     message: str
 
 
+class Evaluated(BaseModel):
+    """The adapter was measured, shortly before it is published."""
+
+    kind: Literal["evaluated"] = "evaluated"
+    evaluation: EvaluationEntry
+
+
 class Ended(BaseModel):
     """The training reached a final state: the last event."""
 
@@ -69,7 +77,7 @@ class Ended(BaseModel):
     adapter: str = ""
 
 
-Happening = StateChanged | StageStarted | Progress | CheckpointSaved | Notice | Ended
+Happening = StateChanged | StageStarted | Progress | CheckpointSaved | Notice | Evaluated | Ended
 
 
 class Event(BaseModel):

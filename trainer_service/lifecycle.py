@@ -32,6 +32,7 @@ class Stage(StrEnum):
     ENCODING = "encoding"
     STEPPING = "stepping"
     PROVING = "proving"
+    EVALUATING = "evaluating"
     UPLOADING = "uploading"
 
 
@@ -53,6 +54,7 @@ STATE_OF_STAGE: dict[Stage, State] = {
     Stage.ENCODING: State.PREPARING,
     Stage.STEPPING: State.TRAINING,
     Stage.PROVING: State.PUBLISHING,
+    Stage.EVALUATING: State.PUBLISHING,
     Stage.UPLOADING: State.PUBLISHING,
 }
 

@@ -1,10 +1,46 @@
 """The trainer service's deployment settings: every `PERSONAE_…` variable it reads, with its meaning and default."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from base_models.likeness.model_folder import ModelFolderError, ModelType, read_model_folder
 from service_kit.settings import Address, StoreSettings
 
 OTHER_PROCESSES = ("INFERENCE_",)
+
+
+def _holds(model_type: ModelType) -> Callable[[Path | None], Path | None]:
+    def check(folder: Path | None) -> Path | None:
+        try:
+            if folder is not None:
+                read_model_folder(folder, model_type)
+        except ModelFolderError as error:
+            raise ValueError(str(error)) from error
+        return folder
+
+    return check
+
+
+_EMPTY_IS_NONE = BeforeValidator(lambda value: value or None)
+
+
+class JudgeSettings(BaseModel):
+    """Published models that judge the adapters of base models which bring no judge of their own, as `toon-64` does.
+
+    Without either, such adapters get no evaluation. Each costs memory on the training's device while it judges.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    dinov2_folder: Annotated[Path | None, _EMPTY_IS_NONE, AfterValidator(_holds("dinov2"))] = None
+    """Local transformers folder of a DINOv2, for example of facebook/dinov2-base, with safetensors weights: measures
+    likeness, memorisation and diversity."""
+    clip_folder: Annotated[Path | None, _EMPTY_IS_NONE, AfterValidator(_holds("clip"))] = None
+    """Local transformers folder of a CLIP with its tokenizer, for example of openai/clip-vit-large-patch14, with
+    safetensors weights: measures obedience."""
 
 
 class TrainerSettings(BaseModel):
@@ -25,3 +61,5 @@ class TrainerSettings(BaseModel):
     """Trainings at a time: worker processes of this service. 0 leaves the work to workers started elsewhere."""
     trainer_drain_s: float = Field(default=20.0, ge=0)
     """How long a stop waits for running calls, and for workers to checkpoint and hand over, in seconds."""
+    judges: JudgeSettings = JudgeSettings()
+    """For the workers, which inherit this environment; checked here so that a wrong folder stops the start."""

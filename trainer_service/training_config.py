@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from base_models.catalog import BaseModelEntry
 from service_kit.errors import Violations
 
-Targets = Literal["attention", "attention_and_convolution"]
+Targets = Literal["attention", "attention_and_convolution", "all"]
 Precision = Literal["float32", "bfloat16"]
 
 MAX_STEPS = 20_000

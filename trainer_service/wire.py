@@ -7,8 +7,8 @@ from typing import TypeVar
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from personae.v1 import adapter_pb2, dataset_pb2, trainer_pb2, training_pb2
-from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry
+from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, trainer_pb2, training_pb2
+from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, EvaluationEntry
 from service_kit.errors import InvalidRequest, Violation
 from service_kit.names import AdapterName, AdapterVersionName, MalformedName, ProjectName, parse_adapter
 from trainer_service import events
@@ -23,6 +23,7 @@ N = TypeVar("N")
 _TARGETS = {
     training_pb2.LORA_TARGETS_ATTENTION: "attention",
     training_pb2.LORA_TARGETS_ATTENTION_AND_CONVOLUTION: "attention_and_convolution",
+    training_pb2.LORA_TARGETS_ALL: "all",
 }
 _PRECISIONS = {training_pb2.PRECISION_FLOAT32: "float32", training_pb2.PRECISION_BFLOAT16: "bfloat16"}
 _ENUM_FIELDS = {"targets": _TARGETS, "precision": _PRECISIONS}
@@ -163,6 +164,8 @@ def event(found: events.Event) -> training_pb2.TrainingEvent:
             message.checkpoint_saved.step = step
         case events.Notice(reason=reason, message=text):
             message.notice.reason, message.notice.message = reason, text
+        case events.Evaluated(evaluation=entry):
+            message.evaluated.evaluation.CopyFrom(evaluation(entry))
         case events.Ended(state=state, failure=failure, adapter=name):
             message.ended.state = _enum(training_pb2.Training.State, "STATE", state)
             message.ended.adapter = name
@@ -184,7 +187,13 @@ def adapter(manifest: AdapterManifest) -> adapter_pb2.Adapter:
         targets=_WIRE_OF_TARGETS[manifest.targets],
         create_time=_timestamp(manifest.created_at),
         artifacts=[artifact(entry) for entry in manifest.artifacts],
+        evaluation=manifest.evaluation and evaluation(manifest.evaluation),
     )
+
+
+def evaluation(entry: EvaluationEntry) -> evaluation_pb2.Evaluation:
+    """What a judge measured, as callers see it; what it could not measure stays absent."""
+    return evaluation_pb2.Evaluation(**entry.model_dump())
 
 
 def artifact(entry: ArtifactEntry) -> adapter_pb2.Artifact:

@@ -22,12 +22,22 @@ from personae.errors import (
     Unavailable,
     Violation,
 )
-from personae.events import CheckpointSaved, Ended, Notice, Progress, StageStarted, StateChanged, TrainingEvent
+from personae.events import (
+    CheckpointSaved,
+    Ended,
+    Evaluated,
+    Notice,
+    Progress,
+    StageStarted,
+    StateChanged,
+    TrainingEvent,
+)
 from personae.patience import Patience
 from personae.resources import (
     Adapter,
     Artifact,
     Dataset,
+    Evaluation,
     GenerationProgress,
     Image,
     ImageReport,
@@ -47,6 +57,8 @@ __all__ = [
     "Dataset",
     "DeadlineExceeded",
     "Ended",
+    "Evaluated",
+    "Evaluation",
     "GenerationProgress",
     "Image",
     "ImageReport",

@@ -6,6 +6,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from personae.resources import Evaluation
+
 
 @dataclass(frozen=True)
 class TrainingEvent:
@@ -37,7 +39,7 @@ class Progress(TrainingEvent):
 
     stage: str
     completed: int
-    """Units finished: optimizer steps while `stepping`, pictures while generating or encoding."""
+    """Units finished: optimizer steps while `stepping`, pictures while generating, encoding or `evaluating`."""
     total: int
     loss: float | None
     """Mean over the steps since the last progress; None unless `stepping`."""
@@ -58,8 +60,15 @@ class Notice(TrainingEvent):
     """Something a person should know, while the training goes on."""
 
     reason: str
-    """Stable, for programs, for example RESUMED."""
+    """Stable, for programs: RESUMED or EVALUATION_FAILED."""
     message: str
+
+
+@dataclass(frozen=True)
+class Evaluated(TrainingEvent):
+    """The adapter was measured, shortly before it is published."""
+
+    evaluation: Evaluation
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class TrainingConfig:
     alpha: float | None = None
     """LoRA alpha, above 0 and at most 1024; the update is scaled by alpha / rank."""
     targets: str | None = None
-    """`attention` or `attention-and-convolution`."""
+    """`attention`, `attention-and-convolution` or `all`."""
     resolution: int | None = None
     """Side in pixels of the square that pictures are cropped to, 64 to 2048."""
     seed: int | None = None
@@ -137,6 +137,36 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """What was measured of an adapter at the end of its training. None: it could not be measured."""
+
+    judge: str
+    """What measured it; numbers compare only under the same judge."""
+    likeness: float | None
+    """0: no more like the subject than without the adapter; 1: as alike as the training pictures among themselves."""
+    obedience: float | None
+    """Share of the pictures that show the scene that was asked for, 0 to 1. Higher is better."""
+    memorisation: float | None
+    """Above 1, pictures are nearer to training pictures than those are to each other: it copies."""
+    diversity: float | None
+    """0: always the same picture; 1: as varied as the training pictures."""
+
+    def summary(self) -> str:
+        """One line for people, for example `likeness 0.71, obedience 100 %, memorisation 0.8, diversity 0.9`."""
+        parts = [
+            f"{name} {value:{form}}{unit}"
+            for name, value, form, unit in (
+                ("likeness", self.likeness, ".2f", ""),
+                ("obedience", None if self.obedience is None else 100 * self.obedience, ".0f", " %"),
+                ("memorisation", self.memorisation, ".1f", ""),
+                ("diversity", self.diversity, ".1f", ""),
+            )
+            if value is not None
+        ]
+        return ", ".join(parts) or "nothing could be measured"
+
+
+@dataclass(frozen=True)
 class Adapter:
     """One version of an adapter. It never changes."""
 
@@ -153,6 +183,8 @@ class Adapter:
     create_time: datetime
     artifacts: tuple[Artifact, ...]
     """What can be downloaded, the adapter file first."""
+    evaluation: Evaluation | None
+    """How good it is; None where the server has no judge for the base model, or where that failed."""
 
     def prompt(self, scene: str = "") -> str:
         """A prompt that shows the subject, in `scene` where one is given, worded as the training's prompts were."""

@@ -9,7 +9,7 @@ from google.protobuf.descriptor import EnumDescriptor
 
 from personae.errors import InvalidRequest, Violation
 
-Targets = Literal["attention", "attention-and-convolution"]
+Targets = Literal["attention", "attention-and-convolution", "all"]
 """Which layers of the denoiser get a LoRA."""
 Precision = Literal["float32", "bfloat16"]
 """Number format of the passes."""

@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from personae import events, resources
-from personae.v1 import adapter_pb2, dataset_pb2, inference_pb2, training_pb2
+from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, inference_pb2, training_pb2
 from personae.vocabulary import word
 
 
@@ -92,6 +92,8 @@ def event(message: training_pb2.TrainingEvent) -> events.TrainingEvent:
             return events.CheckpointSaved(sequence, time, step=message.checkpoint_saved.step)
         case "notice":
             return events.Notice(sequence, time, reason=message.notice.reason, message=message.notice.message)
+        case "evaluated":
+            return events.Evaluated(sequence, time, evaluation=evaluation(message.evaluated.evaluation))
         case "ended":
             return events.Ended(
                 sequence,
@@ -136,6 +138,19 @@ def adapter(message: adapter_pb2.Adapter) -> resources.Adapter:
         targets=word(training_pb2.LoraTargets.DESCRIPTOR, message.targets),
         create_time=_time(message.create_time),
         artifacts=tuple(artifact(found) for found in message.artifacts),
+        evaluation=evaluation(message.evaluation) if message.HasField("evaluation") else None,
+    )
+
+
+def evaluation(message: evaluation_pb2.Evaluation) -> resources.Evaluation:
+    """What was measured of an adapter; a number that is not set becomes None."""
+    measured: dict[str, float] = {field.name: value for field, value in message.ListFields() if field.name != "judge"}
+    return resources.Evaluation(
+        judge=message.judge,
+        likeness=measured.get("likeness"),
+        obedience=measured.get("obedience"),
+        memorisation=measured.get("memorisation"),
+        diversity=measured.get("diversity"),
     )
 
 

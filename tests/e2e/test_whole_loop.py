@@ -30,7 +30,10 @@ def adapter(client: personae.Client, request: pytest.FixtureRequest) -> personae
     training = client.train(PICTURES, name=request.param, targets=request.param, steps=30, batch_size=2)
     adapter = training.wait(on_event=events.append)
     stages = {event.stage for event in events if isinstance(event, personae.Progress)}
-    assert "stepping" in stages
+    assert {"stepping", "evaluating"} <= stages
+    assert [event.evaluation for event in events if isinstance(event, personae.Evaluated)] == [adapter.evaluation]
+    assert adapter.evaluation is not None
+    assert adapter.evaluation.likeness is not None
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     return adapter
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from base_models.catalog import BUNDLED
 from tests.real_store import RealStore, free_ports
 from tests.service_process import service_environment
 
@@ -53,6 +54,8 @@ def test_a_store_that_is_not_there_is_named_with_its_variable(real_store: RealSt
         ("PERSONAE_TRAINER_WORKERS", "many", "PERSONAE_TRAINER_WORKERS"),
         ("PERSONAE_TRAINER_WORKER", "1", "unknown"),
         ("PERSONAE_BASE_MODELS", "sd15", "give its folder"),
+        ("PERSONAE_DINOV2_FOLDER", "/nowhere", "PERSONAE_DINOV2_FOLDER"),
+        ("PERSONAE_CLIP_FOLDER", str(BUNDLED["toon-64"] / "text_encoder"), "holds a 'clip_text_model'"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_is_named(

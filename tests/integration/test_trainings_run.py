@@ -65,6 +65,10 @@ def test_a_training_leaves_an_adapter_with_its_trigger_word_and_a_whole_event_lo
     assert (found.state, found.completed_steps) == (State.STATE_SUCCEEDED, STEPS)
     adapter = trainer.stub.GetAdapter(pb.GetAdapterRequest(name=uninterrupted.adapter), timeout=CALL_S).adapter
     assert (adapter.trigger_word, adapter.class_noun, adapter.training) == ("sks", "character", uninterrupted.name)
+    (evaluated,) = [event.evaluated for event in events[-6:] if event.WhichOneof("kind") == "evaluated"]
+    assert adapter.evaluation == evaluated.evaluation
+    assert adapter.evaluation.judge
+    assert {field.name for field, _ in adapter.evaluation.ListFields()} >= {"obedience", "memorisation", "diversity"}
     body = trainer.adapter_file(adapter.name)
     assert hashlib.sha256(body).hexdigest() == adapter.artifacts[0].digest
     listed = trainer.stub.ListAdapters(pb.ListAdaptersRequest(), timeout=CALL_S).adapters

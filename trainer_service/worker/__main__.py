@@ -23,11 +23,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from base_models.catalog import CatalogError, read_allow_list
+from base_models.likeness.choice import judge_for
 from service_kit.errors import ResourceMissing
 from service_kit.logs import configure_logs
 from service_kit.minio_store import open_store
 from service_kit.names import MalformedName, TrainingName
 from service_kit.settings import SettingsError, StoreSettings, read_settings
+from trainer_service.settings import JudgeSettings
 from trainer_service.training_record import HEARTBEAT_S, LeaseWatch
 from trainer_service.training_store import TrainingStore
 from trainer_service.worker.interrupts import Interrupts
@@ -44,6 +46,7 @@ class WorkerSettings(BaseModel):
     store: StoreSettings = StoreSettings()
     base_models: str = "toon-64"
     """As for the trainer service."""
+    judges: JudgeSettings = JudgeSettings()
 
 
 def main() -> int:
@@ -55,12 +58,14 @@ def main() -> int:
         store = open_store(settings.store)
     except (SettingsError, CatalogError, ValueError) as error:
         sys.exit(f"cannot start: {error}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bench = Workbench(
         store=store,
         base_models=base_models,
         holder=arguments.holder,
         now=lambda: datetime.now(UTC),
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device,
+        judge_for=lambda entry: judge_for(entry, device, settings.judges.dinov2_folder, settings.judges.clip_folder),
     )
     if arguments.training:
         return _run_one(bench, arguments.training)

@@ -55,7 +55,8 @@ def class_pictures(
     for start in range(0, len(missing), _CLASS_BATCH):
         report(len(found), count)
         seeds = missing[start : start + _CLASS_BATCH]
-        for seed, pixels_CHW in zip(seeds, base.generate(prompt, seeds, resolution).cpu(), strict=True):
+        made_BCHW = base.generate([prompt] * len(seeds), seeds, resolution, lambda: report(len(found), count)).cpu()
+        for seed, pixels_CHW in zip(seeds, made_BCHW, strict=True):
             picture = _picture(pixels_CHW)
             file = io.BytesIO()
             picture.save(file, "PNG")

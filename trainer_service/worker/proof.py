@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from base_models.adapter_file import read_adapter
 from base_models.family import BaseModel
 from trainer_service.worker.examples import ExampleSet, pick
+from trainer_service.worker.reloading import reloaded
 
 _PROBES = 4
 _SAME = 1e-3
-_PROVEN = "proof"
 
 
 class AdapterWithoutEffect(Exception):
@@ -56,13 +55,9 @@ def prove(base: BaseModel, body: bytes, probe: Probe, trained_BCHW: Tensor) -> N
     The base model must carry no adapter, and carries none afterwards. Raises AdapterInvalid, AdapterWithoutEffect,
     AdapterNotReproduced.
     """
-    tensors = read_adapter(body, base.denoiser, base.prefix)
     untuned_BCHW = probe.predictions(base)
-    base.denoiser.load_lora_adapter(dict(tensors), prefix=base.prefix, adapter_name=_PROVEN)
-    try:
+    with reloaded(base, body):
         reloaded_BCHW = probe.predictions(base)
-    finally:
-        base.denoiser.unload_lora()
     difference = (reloaded_BCHW - trained_BCHW).abs().max().item()
     if not difference <= _SAME:
         raise AdapterNotReproduced(f"the file read back differs by {difference:.2g} from the trained network")

@@ -5,7 +5,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 from service_kit import schema
-from service_kit.adapter_manifest import ADAPTER_FILE, AdapterManifest, ArtifactEntry, read_manifest
+from service_kit.adapter_manifest import (
+    ADAPTER_FILE,
+    AdapterManifest,
+    ArtifactEntry,
+    EvaluationEntry,
+    read_manifest,
+)
 from service_kit.store import ObjectExists, ObjectStore
 from trainer_service.training_record import LeaseLost, TrainingDataset, TrainingRecord
 
@@ -22,6 +28,7 @@ def publish(
     dataset: TrainingDataset,
     base_model_digest: str,
     body: bytes,
+    evaluation: EvaluationEntry | None,
     now: Callable[[], datetime],
 ) -> None:
     """Publish an adapter file as the version that the training reserved. Raises LeaseLost if somebody else did."""
@@ -47,6 +54,7 @@ def publish(
         training_config=record.config.model_dump(),
         created_at=now(),
         artifacts=(artifact,),
+        evaluation=evaluation,
     )
     try:
         store.create(schema.adapter_manifest(record.adapter), manifest.to_json())

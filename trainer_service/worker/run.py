@@ -13,6 +13,7 @@ import torch
 
 from base_models.catalog import BaseModelEntry
 from base_models.family import BaseModel
+from base_models.likeness.judge import Judge
 from base_models.stable_diffusion import StableDiffusion
 from service_kit.errors import ResourceMissing
 from service_kit.names import TrainingName
@@ -22,6 +23,7 @@ from trainer_service.journal import JournalWriter
 from trainer_service.lifecycle import Stage, State
 from trainer_service.training_record import MAX_FRUITLESS_TAKES, LeaseLost, TrainingRecord
 from trainer_service.training_store import TrainingStore
+from trainer_service.worker.evaluating import Candidate, evaluate_if_possible
 from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
 from trainer_service.worker.faults import TrainingFault, failure_of
 from trainer_service.worker.interrupts import Cancelled, Draining, Interrupts
@@ -53,6 +55,8 @@ class Workbench:
     holder: str
     now: Callable[[], datetime]
     device: torch.device
+    judge_for: Callable[[BaseModelEntry], Judge | None]
+    """Loads the judge of a base model, or says that there is none."""
     bases: dict[str, BaseModel] = field(default_factory=dict)
 
     def base(self, name: str) -> BaseModel:
@@ -108,7 +112,10 @@ def _run_to_end(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, i
 
 
 def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, interrupts: Interrupts) -> None:
-    """Prepare, train, prove, publish. Returns when the adapter exists; raises what interrupts or fails the training."""
+    """Prepare, train, prove, evaluate, publish.
+
+    Returns when the adapter exists; raises what interrupts or fails the training.
+    """
     writer = JournalWriter(bench.store, record.name, record.epoch, bench.now)
     if writer.has_ended or is_published(bench.store, record):
         keeper.move(State.TRAINING)
@@ -148,5 +155,14 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
         trained = step_through(bench.store, record, base, examples, keeper, interrupts, reporter)
         reporter.stage(Stage.PROVING)
         prove(base, trained.body, trained.probe, trained.predictions_BCHW)
+        reporter.stage(Stage.EVALUATING)
+        evaluation = evaluate_if_possible(
+            base,
+            Candidate(record, trained.body, pixels_NCHW, examples.subject.latents_NCHW),
+            lambda: bench.judge_for(bench.base_models[record.base_model]),
+            keeper.change(lambda record: record).fruitless_takes,
+            report,
+            reporter,
+        )
         reporter.stage(Stage.UPLOADING)
-        publish(bench.store, record, dataset, base.digest, trained.body, bench.now)
+        publish(bench.store, record, dataset, base.digest, trained.body, evaluation, bench.now)

@@ -59,7 +59,7 @@ def step_through(
 
     losses: list[Tensor] = []
     reported_s = time.monotonic()
-    for moment in train(base, examples, config, _accelerator(config, base.device), resume, snapshot_due):
+    for moment in train(base, examples, config, accelerator_for(config, base.device), resume, snapshot_due):
         if isinstance(moment, Snapshot):
             if resume is None or moment.step > resume.step:
                 _check_finite(moment)
@@ -97,7 +97,8 @@ def _check_finite(snapshot: Snapshot) -> None:
         )
 
 
-def _accelerator(config: TrainingConfig, device: torch.device) -> Accelerator:
+def accelerator_for(config: TrainingConfig, device: torch.device) -> Accelerator:
+    """What casts and scales as the config's precision asks."""
     # A warm worker's trainings may differ in precision, which accelerate otherwise fixes for the life of a process.
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(mixed_precision="bf16" if config.precision == "bfloat16" else "no", cpu=device.type == "cpu")

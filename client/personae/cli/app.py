@@ -163,6 +163,8 @@ def _follow(training: personae.Training, cancel_on_interrupt: bool) -> None:
             err.print(f"The training goes on. Take it up again: personae watch {training.name}")
         raise
     out.print(adapter.name)
+    if adapter.evaluation:
+        err.print(adapter.evaluation.summary())
     err.print(f"Try: personae generate '{adapter.prompt('…')}' --adapter {adapter.name}")
 
 
@@ -243,11 +245,10 @@ def adapters(
                 raise personae.InvalidRequest([personae.Violation("--download", "say which: personae adapters NAME …")])
             out.print(str(client.download_adapter(name, download)))
             return
-        table = Table("name", "base model", "prompt begins", "rank", "made", box=None)
+        table = Table("name", "base model", "prompt begins", "rank", "made", "evaluation", box=None)
         for found in client.adapters(name):
-            table.add_row(
-                _id(found.name), found.base_model, found.prompt("…"), str(found.rank), _local(found.create_time)
-            )
+            made = str(found.rank), _local(found.create_time), found.evaluation.summary() if found.evaluation else ""
+            table.add_row(_id(found.name), found.base_model, found.prompt("…"), *made)
         out.print(table)
 
 

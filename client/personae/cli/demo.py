@@ -94,6 +94,8 @@ def _tell(pictures: Path, folder: Path, output: Path, clock: _Clock, console: Co
         with clock.part("training"), TrainingBars(console) as bars:
             adapter = client.train(dataset, name="demo").wait(on_event=bars.show)
         console.print(f"published {adapter.name}")
+        if adapter.evaluation:
+            console.print(adapter.evaluation.summary())
 
         with clock.part("generation"):
             base = _generate(client, adapter, [], "base model alone", console)

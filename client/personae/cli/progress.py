@@ -21,6 +21,7 @@ _STAGES = {
     "encoding": "encoding",
     "stepping": "training",
     "proving": "proving the adapter",
+    "evaluating": "evaluating the adapter",
     "uploading": "publishing",
 }
 

@@ -10,6 +10,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import personae.v1.evaluation_pb2
 import personae.v1.training_pb2
 import sys
 import typing
@@ -61,6 +62,7 @@ class Adapter(google.protobuf.message.Message):
     TARGETS_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     ARTIFACTS_FIELD_NUMBER: builtins.int
+    EVALUATION_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `projects/{project}/adapters/{adapter}/versions/{version}`; versions count from 1. A version whose
     training did not succeed never exists, so numbers may be missing.
@@ -87,6 +89,12 @@ class Adapter(google.protobuf.message.Message):
     def artifacts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Artifact]:
         """The files that ReadArtifact gives, the adapter file first."""
 
+    @property
+    def evaluation(self) -> personae.v1.evaluation_pb2.Evaluation:
+        """How good it is. Absent where the trainer has no judge for the base model, where the evaluation failed (the training's
+        events then have a notice EVALUATION_FAILED), and for adapters that are older than evaluations.
+        """
+
     def __init__(
         self,
         *,
@@ -100,9 +108,10 @@ class Adapter(google.protobuf.message.Message):
         targets: personae.v1.training_pb2.LoraTargets.ValueType = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         artifacts: collections.abc.Iterable[global___Artifact] | None = ...,
+        evaluation: personae.v1.evaluation_pb2.Evaluation | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["artifacts", b"artifacts", "base_model", b"base_model", "base_model_digest", b"base_model_digest", "class_noun", b"class_noun", "create_time", b"create_time", "name", b"name", "rank", b"rank", "targets", b"targets", "training", b"training", "trigger_word", b"trigger_word"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "evaluation", b"evaluation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["artifacts", b"artifacts", "base_model", b"base_model", "base_model_digest", b"base_model_digest", "class_noun", b"class_noun", "create_time", b"create_time", "evaluation", b"evaluation", "name", b"name", "rank", b"rank", "targets", b"targets", "training", b"training", "trigger_word", b"trigger_word"]) -> None: ...
 
 global___Adapter = Adapter
 

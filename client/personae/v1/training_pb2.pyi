@@ -9,6 +9,7 @@ import google.protobuf.duration_pb2
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import personae.v1.evaluation_pb2
 import sys
 import typing
 
@@ -31,6 +32,10 @@ class _LoraTargetsEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """Query, key, value and output projections of every attention."""
     LORA_TARGETS_ATTENTION_AND_CONVOLUTION: _LoraTargets.ValueType  # 2
     """Attention, and the convolutions of every residual block."""
+    LORA_TARGETS_ALL: _LoraTargets.ValueType  # 3
+    """Those, the feed-forward and projection layers round each attention, and the first and last convolution: learns a
+    style that the base model never saw.
+    """
 
 class LoraTargets(_LoraTargets, metaclass=_LoraTargetsEnumTypeWrapper):
     """Which layers of the denoiser get a LoRA."""
@@ -41,6 +46,10 @@ LORA_TARGETS_ATTENTION: LoraTargets.ValueType  # 1
 """Query, key, value and output projections of every attention."""
 LORA_TARGETS_ATTENTION_AND_CONVOLUTION: LoraTargets.ValueType  # 2
 """Attention, and the convolutions of every residual block."""
+LORA_TARGETS_ALL: LoraTargets.ValueType  # 3
+"""Those, the feed-forward and projection layers round each attention, and the first and last convolution: learns a
+style that the base model never saw.
+"""
 global___LoraTargets = LoraTargets
 
 class _Precision:
@@ -87,7 +96,9 @@ class _StageEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumType
     """Optimizer steps."""
     STAGE_PROVING: _Stage.ValueType  # 6
     """Reloading the adapter as inference will and comparing outputs."""
-    STAGE_UPLOADING: _Stage.ValueType  # 7
+    STAGE_EVALUATING: _Stage.ValueType  # 7
+    """Drawing pictures without and with the adapter and measuring them; passes at once where there is no judge."""
+    STAGE_UPLOADING: _Stage.ValueType  # 8
     """Writing the adapter and then its manifest."""
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
@@ -107,7 +118,9 @@ STAGE_STEPPING: Stage.ValueType  # 5
 """Optimizer steps."""
 STAGE_PROVING: Stage.ValueType  # 6
 """Reloading the adapter as inference will and comparing outputs."""
-STAGE_UPLOADING: Stage.ValueType  # 7
+STAGE_EVALUATING: Stage.ValueType  # 7
+"""Drawing pictures without and with the adapter and measuring them; passes at once where there is no judge."""
+STAGE_UPLOADING: Stage.ValueType  # 8
 """Writing the adapter and then its manifest."""
 global___Stage = Stage
 
@@ -134,7 +147,7 @@ class Training(google.protobuf.message.Message):
         STATE_TRAINING: Training._State.ValueType  # 3
         """Optimizer steps are running."""
         STATE_PUBLISHING: Training._State.ValueType  # 4
-        """The adapter is being proven and written to the bucket."""
+        """The adapter is being proven, evaluated and written to the bucket."""
         STATE_SUCCEEDED: Training._State.ValueType  # 5
         """The adapter version in `adapter` exists."""
         STATE_FAILED: Training._State.ValueType  # 6
@@ -154,7 +167,7 @@ class Training(google.protobuf.message.Message):
     STATE_TRAINING: Training.State.ValueType  # 3
     """Optimizer steps are running."""
     STATE_PUBLISHING: Training.State.ValueType  # 4
-    """The adapter is being proven and written to the bucket."""
+    """The adapter is being proven, evaluated and written to the bucket."""
     STATE_SUCCEEDED: Training.State.ValueType  # 5
     """The adapter version in `adapter` exists."""
     STATE_FAILED: Training.State.ValueType  # 6
@@ -467,7 +480,7 @@ class TrainingEvent(google.protobuf.message.Message):
         stage: global___Stage.ValueType
         """The stage this counts."""
         completed: builtins.int
-        """Units of the stage finished: optimizer steps while STEPPING, pictures while generating or encoding."""
+        """Units of the stage finished: optimizer steps while STEPPING, pictures while generating, encoding or EVALUATING."""
         total: builtins.int
         """Units in all."""
         loss: builtins.float
@@ -551,7 +564,9 @@ class TrainingEvent(google.protobuf.message.Message):
         REASON_FIELD_NUMBER: builtins.int
         MESSAGE_FIELD_NUMBER: builtins.int
         reason: builtins.str
-        """Stable, in UPPER_SNAKE_CASE: RESUMED (a worker goes on from a checkpoint)."""
+        """Stable, in UPPER_SNAKE_CASE: RESUMED (a worker goes on from a checkpoint) or EVALUATION_FAILED (the adapter is proven
+        and will be published, without an evaluation).
+        """
         message: builtins.str
         """One sentence."""
         def __init__(
@@ -561,6 +576,25 @@ class TrainingEvent(google.protobuf.message.Message):
             message: builtins.str = ...,
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["message", b"message", "reason", b"reason"]) -> None: ...
+
+    @typing.final
+    class Evaluated(google.protobuf.message.Message):
+        """The adapter was measured. After a takeover it may come again; the numbers of the adapter that exists are in `Adapter`."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        EVALUATION_FIELD_NUMBER: builtins.int
+        @property
+        def evaluation(self) -> personae.v1.evaluation_pb2.Evaluation:
+            """The numbers, as they go into the adapter's `evaluation`."""
+
+        def __init__(
+            self,
+            *,
+            evaluation: personae.v1.evaluation_pb2.Evaluation | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["evaluation", b"evaluation"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["evaluation", b"evaluation"]) -> None: ...
 
     @typing.final
     class Ended(google.protobuf.message.Message):
@@ -599,6 +633,7 @@ class TrainingEvent(google.protobuf.message.Message):
     NOTICE_FIELD_NUMBER: builtins.int
     ENDED_FIELD_NUMBER: builtins.int
     SAMPLE_READY_FIELD_NUMBER: builtins.int
+    EVALUATED_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Position in the log, from 1."""
     epoch: builtins.int
@@ -635,6 +670,10 @@ class TrainingEvent(google.protobuf.message.Message):
     def sample_ready(self) -> global___TrainingEvent.SampleReady:
         """A picture made by the adapter as it is now, always of the same prompt and seed. Not built yet: never sent."""
 
+    @property
+    def evaluated(self) -> global___TrainingEvent.Evaluated:
+        """The adapter was measured. Comes shortly before the end, where there is a judge for the base model."""
+
     def __init__(
         self,
         *,
@@ -648,9 +687,10 @@ class TrainingEvent(google.protobuf.message.Message):
         notice: global___TrainingEvent.Notice | None = ...,
         ended: global___TrainingEvent.Ended | None = ...,
         sample_ready: global___TrainingEvent.SampleReady | None = ...,
+        evaluated: global___TrainingEvent.Evaluated | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "kind", b"kind", "notice", b"notice", "progress", b"progress", "sample_ready", b"sample_ready", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "epoch", b"epoch", "kind", b"kind", "notice", b"notice", "progress", b"progress", "sample_ready", b"sample_ready", "sequence", b"sequence", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "stage_started", "progress", "checkpoint_saved", "notice", "ended", "sample_ready"] | None: ...
+    def HasField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "evaluated", b"evaluated", "kind", b"kind", "notice", b"notice", "progress", b"progress", "sample_ready", b"sample_ready", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "epoch", b"epoch", "evaluated", b"evaluated", "kind", b"kind", "notice", b"notice", "progress", b"progress", "sample_ready", b"sample_ready", "sequence", b"sequence", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "stage_started", "progress", "checkpoint_saved", "notice", "ended", "sample_ready", "evaluated"] | None: ...
 
 global___TrainingEvent = TrainingEvent

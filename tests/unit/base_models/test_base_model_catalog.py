@@ -24,6 +24,7 @@ def test_the_bundled_model_is_described_by_its_files(toon: BaseModelEntry) -> No
     assert (toon.size_step, toon.min_size, toon.max_size, toon.default_size) == (16, 32, 128, 64)
     assert toon.max_prompt_tokens == 38
     assert len(toon.digest()) == 64
+    assert toon.judge == "toon"
     assert toon.digest() == toon.digest()
 
 

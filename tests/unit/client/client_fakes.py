@@ -16,6 +16,7 @@ from grpc_status import rpc_status
 from personae.v1 import (
     adapter_pb2,
     dataset_pb2,
+    evaluation_pb2,
     inference_pb2,
     inference_pb2_grpc,
     trainer_pb2,
@@ -45,6 +46,16 @@ def retry_info(seconds: float) -> error_details_pb2.RetryInfo:
 def progress(sequence: int) -> training_pb2.TrainingEvent:
     step = training_pb2.TrainingEvent.Progress(stage=training_pb2.STAGE_STEPPING, completed=sequence, total=9, loss=0.5)
     return training_pb2.TrainingEvent(sequence=sequence, progress=step)
+
+
+def evaluation() -> evaluation_pb2.Evaluation:
+    """One that tells nothing of diversity."""
+    return evaluation_pb2.Evaluation(judge="eye-1", likeness=0.71, obedience=0.0, memorisation=0.8)
+
+
+def evaluated(sequence: int) -> training_pb2.TrainingEvent:
+    found = training_pb2.TrainingEvent.Evaluated(evaluation=evaluation())
+    return training_pb2.TrainingEvent(sequence=sequence, evaluated=found)
 
 
 def ended(sequence: int, state: str = "SUCCEEDED", **failure: str) -> training_pb2.TrainingEvent:
@@ -97,6 +108,7 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
         self.digest = hashlib.sha256(WEIGHTS).hexdigest()
         self.pages: list[list[str]] = [[]]
         self.watch_over = threading.Event()
+        self.evaluation: evaluation_pb2.Evaluation | None = None
 
     def CreateDataset(self, request, context):
         self.saw("CreateDataset", request, context)
@@ -166,8 +178,14 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
 
     def GetAdapter(self, request, context):
         self.saw("GetAdapter", request, context)
-        adapter = adapter_pb2.Adapter(name=request.name, trigger_word="sks", class_noun="character")
-        return trainer_pb2.GetAdapterResponse(adapter=adapter)
+        return trainer_pb2.GetAdapterResponse(adapter=self._adapter(request.name))
+
+    def ListAdapters(self, request, context):
+        self.saw("ListAdapters", request, context)
+        return trainer_pb2.ListAdaptersResponse(adapters=[self._adapter(ADAPTER)])
+
+    def _adapter(self, name: str) -> adapter_pb2.Adapter:
+        return adapter_pb2.Adapter(name=name, trigger_word="sks", class_noun="character", evaluation=self.evaluation)
 
     def ReadArtifact(self, request, context):
         self.saw("ReadArtifact", request, context)

@@ -2,7 +2,7 @@
 
 import grpc
 import pytest
-from client_fakes import ADAPTER, TRAINING, ended, fail, progress
+from client_fakes import ADAPTER, TRAINING, ended, evaluated, evaluation, fail, progress
 from google.rpc import error_details_pb2
 
 from personae.cli.__main__ import main
@@ -38,6 +38,16 @@ def test_train_names_refused_pictures_and_prints_the_adapter(personae_command, t
     assert (code, out) == (0, f"{ADAPTER}\n")
     assert "1 of 2 pictures accepted" in err
     assert "broken.png: truncated: the file ends early" in err
+
+
+def test_what_was_measured_is_one_line_after_a_training_and_in_the_list(personae_command, trainer):
+    trainer.events, trainer.evaluation = [evaluated(1), ended(2)], evaluation()
+    code, out, err = personae_command("watch", "t1")
+    assert (code, out) == (0, f"{ADAPTER}\n")
+    assert err.count("likeness 0.71, obedience 0 %, memorisation 0.8") == 1
+    code, out, _ = personae_command("adapters")
+    assert code == 0
+    assert out.splitlines()[1].rstrip().endswith("likeness 0.71, obedience 0 %, memorisation 0.8")
 
 
 def test_a_failed_training_is_exit_code_1_and_one_sentence(personae_command, trainer):

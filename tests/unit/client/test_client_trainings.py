@@ -3,7 +3,17 @@
 import socket
 
 import pytest
-from client_fakes import ADAPTER, TRAINING, ended, progress, retry_info, sequences, unavailable
+from client_fakes import (
+    ADAPTER,
+    TRAINING,
+    ended,
+    evaluated,
+    evaluation,
+    progress,
+    retry_info,
+    sequences,
+    unavailable,
+)
 
 import personae
 
@@ -72,6 +82,22 @@ def test_waiting_gives_the_adapter_and_shows_every_event(client, trainer):
     adapter = client.get_training("t1").wait(on_event=seen.append)
     assert sequences(seen) == [1, 2]
     assert (adapter.name, adapter.prompt("happy")) == (ADAPTER, "a picture of sks character, happy")
+
+
+def test_what_was_measured_is_in_the_events_and_in_the_adapter(client, trainer):
+    trainer.events, trainer.evaluation = [evaluated(1), ended(2)], evaluation()
+    seen = []
+    adapter = client.get_training("t1").wait(on_event=seen.append)
+    assert isinstance(seen[0], personae.Evaluated)
+    assert seen[0].evaluation == adapter.evaluation
+    # Nothing is not the same as zero.
+    assert adapter.evaluation == personae.Evaluation("eye-1", 0.71, 0.0, 0.8, None)
+    assert adapter.evaluation.summary() == "likeness 0.71, obedience 0 %, memorisation 0.8"
+
+
+def test_an_adapter_that_nobody_judged_has_no_evaluation(client, trainer):
+    assert client.get_adapter("micah").evaluation is None
+    assert personae.Evaluation("eye-1", None, None, None, None).summary() == "nothing could be measured"
 
 
 def test_waiting_for_a_failed_training_raises_its_reason(client, trainer):

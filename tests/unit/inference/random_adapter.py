@@ -9,6 +9,7 @@ from base_models.adapter_file import write_adapter
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 ATTENTION_AND_CONVOLUTION = [*ATTENTION, "conv1", "conv2", "conv_shortcut"]
+ALL = [*ATTENTION_AND_CONVOLUTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv_in", "conv_out"]
 
 
 def random_adapter(denoiser: Any, targets: list[str], seed: int, rank: int = 4) -> bytes:

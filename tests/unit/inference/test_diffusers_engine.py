@@ -21,7 +21,7 @@ from inference_service.events import Progress
 from inference_service.generation import GenerationRequest, Prompt
 from service_kit.names import AdapterVersionName
 from tests.unit.inference.quick_requests import TEXT, quick_request
-from tests.unit.inference.random_adapter import ATTENTION, ATTENTION_AND_CONVOLUTION, random_adapter
+from tests.unit.inference.random_adapter import ALL, ATTENTION, ATTENTION_AND_CONVOLUTION, random_adapter
 
 Pixels = NDArray[np.uint8]
 
@@ -124,7 +124,9 @@ def test_guidance_negative_prompt_and_steps_each_change_the_picture(engine: Diff
         assert _far_apart(base, _pictures(_generate(engine, quick_request(3, **change)))[3])
 
 
-@pytest.mark.parametrize("targets", [ATTENTION, ATTENTION_AND_CONVOLUTION], ids=["attention", "and-convolution"])
+@pytest.mark.parametrize(
+    "targets", [ATTENTION, ATTENTION_AND_CONVOLUTION, ALL], ids=["attention", "and-convolution", "all"]
+)
 def test_an_adapter_gives_what_diffusers_gives_with_its_file(
     engine: DiffusersEngine, plain_pipeline: Any, tmp_path: Path, targets: list[str]
 ) -> None:

@@ -11,7 +11,8 @@ from service_kit.settings import SettingsError, read_settings
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
-    settings = read_settings(InferenceSettings, {"PERSONAE_TRAINER_WORKERS": "of another process"}, OTHER_PROCESSES)
+    others = {"PERSONAE_TRAINER_WORKERS": "of another process", "PERSONAE_CLIP_FOLDER": "/of/another/process"}
+    settings = read_settings(InferenceSettings, others, OTHER_PROCESSES)
     assert settings.inference_address == "127.0.0.1:50052"
     assert settings.inference_health_address == "127.0.0.1:50062"
     assert settings.store.s3_endpoint == "http://127.0.0.1:9000"

@@ -7,7 +7,15 @@ import pytest
 from pydantic import ValidationError
 
 from service_kit import schema
-from service_kit.adapter_manifest import AdapterReservation, read_latest, read_manifest, read_reservation, versions
+from service_kit.adapter_manifest import (
+    AdapterManifest,
+    AdapterReservation,
+    EvaluationEntry,
+    read_latest,
+    read_manifest,
+    read_reservation,
+    versions,
+)
 from service_kit.document import SCHEMA_VERSION, Document, UnreadableDocument
 from service_kit.memory_store import MemoryStore
 from service_kit.names import AdapterName
@@ -78,3 +86,23 @@ def test_a_manifest_lists_its_artifacts() -> None:
     assert (entry.digest, entry.size_bytes) == (digest, 4)
     assert manifest.artifact("other") is None
     assert store.get(schema.adapter_blob(version, digest)).body == b"body"
+
+
+def test_a_manifest_from_before_evaluations_is_read_and_has_none() -> None:
+    store, version = MemoryStore(), AdapterName("default", "hero").version(1)
+    publish(store, version)
+    manifest = read_manifest(store, version)
+    assert manifest is not None
+    older = json.loads(manifest.to_json())
+    del older["evaluation"]
+    assert AdapterManifest.from_json(json.dumps(older).encode()) == manifest
+    assert manifest.evaluation is None
+
+
+def test_an_evaluation_holds_numbers_and_nothing_that_only_looks_like_one() -> None:
+    found = EvaluationEntry(judge="eye-1", likeness=-0.25, obedience=1.0)
+    assert EvaluationEntry.model_validate_json(found.model_dump_json()) == found
+    assert found.diversity is None
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValidationError):
+            EvaluationEntry(judge="eye-1", memorisation=value)

@@ -103,7 +103,7 @@ def test_it_predicts_noise_and_weighs_it_as_the_paper_says(base: StableDiffusion
     assert torch.allclose(base.min_snr_weights(timesteps_B, 5.0), snr_B.clamp(max=5.0) / snr_B)
 
 
-@pytest.mark.parametrize("targets", ["attention", "attention_and_convolution"])
+@pytest.mark.parametrize("targets", ["attention", "attention_and_convolution", "all"])
 def test_it_trains_and_its_adapter_is_proven(base: StableDiffusion, entry: BaseModelEntry, targets: str) -> None:
     given = {"steps": 3, "batch_size": 2, "learning_rate": 0.05, "precision": "float32", "targets": targets}
     config = decide(given, entry, seed=1)
@@ -124,7 +124,34 @@ def test_it_trains_and_its_adapter_is_proven(base: StableDiffusion, entry: BaseM
 
 
 def test_class_pictures_come_from_its_own_pipeline(base: StableDiffusion) -> None:
-    pictures_BCHW = base.generate("a picture of a person", [0, 1], 32)
+    pictures_BCHW = base.generate(["a picture of a person"] * 2, [0, 1], 32)
     assert pictures_BCHW.shape == (2, 3, 32, 32)
     assert pictures_BCHW.abs().max() <= 1
     assert not torch.equal(pictures_BCHW[0], pictures_BCHW[1])
+
+
+def test_each_prompt_is_drawn_with_its_own_seed(base: StableDiffusion) -> None:
+    prompts = ["a picture of a person", "a hat"]
+    together_BCHW = base.generate(prompts, [3, 4], 32)
+    for row, prompt in enumerate(prompts):
+        alone_1CHW = base.generate([prompt], [3 + row], 32)
+        assert torch.allclose(together_BCHW[row], alone_1CHW[0], atol=1e-3)
+    assert not torch.allclose(base.generate(prompts[::-1], [3, 4], 32), together_BCHW, atol=1e-3)
+
+
+def test_drawing_can_be_interrupted_after_every_step(base: StableDiffusion, entry: BaseModelEntry) -> None:
+    class Enough(Exception):
+        pass
+
+    steps = []
+
+    def stop_at_three() -> None:
+        steps.append(len(steps))
+        if len(steps) == 3:
+            raise Enough
+
+    with pytest.raises(Enough):
+        base.generate(["a hat"], [0], 32, stop_at_three)
+    assert len(steps) == 3
+    base.generate(["a hat"], [0], 32, lambda: steps.append(len(steps)))
+    assert len(steps) >= 3 + entry.generation.steps

@@ -76,7 +76,7 @@ def test_another_seed_gives_another_adapter(base: StableDiffusion, examples: Exa
     assert not equal(one.lora, other.lora)
 
 
-@pytest.mark.parametrize("targets", ["attention", "attention_and_convolution"])
+@pytest.mark.parametrize("targets", ["attention", "attention_and_convolution", "all"])
 def test_the_base_model_is_left_bit_equal_even_when_the_run_is_abandoned(
     base: StableDiffusion, examples: Examples, config: TrainingConfig, targets: str
 ) -> None:

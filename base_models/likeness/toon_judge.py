@@ -1,0 +1,78 @@
+"""The judge of toon bases: the identity encoder tells likeness, the attribute classifier obedience.
+
+Its one rule: the trainer never optimises against it.
+
+Shapes: B batch, C channels, H/W height and width, D and E features.
+"""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from base_models.likeness.attributes import AttributeClassifier
+from base_models.likeness.evaluation import similarity
+from base_models.likeness.identity_encoder import IdentityEncoder
+from base_models.likeness.judge import Judge
+
+_SIZE = 64
+_APPEARANCE_SIZE = 32
+_BACKGROUND = re.compile(r"(\w+) background")
+
+# Framed about as often close or small as training pictures are. Eight make one group of pictures, for speed.
+_SCENES = (
+    ", white background",
+    ", black background",
+    ", red background, close-up",
+    ", yellow background",
+    ", green background",
+    ", blue background, small",
+    ", purple background",
+    ", teal background",
+)
+
+
+class ToonJudge:
+    """See Judge. Obedience is that of the background alone; what else was asked looks different in an unseen style."""
+
+    name = "toon-likeness-1"
+    scenes = _SCENES
+
+    def __init__(self, identity: IdentityEncoder, attributes: AttributeClassifier) -> None:
+        self._identity = identity
+        self._attributes = attributes
+
+    def identity(self, pixels_BCHW: Tensor, training_NCHW: Tensor) -> Tensor:
+        """Unit features_BD: a style part and a character part, weighed by what the training pictures have in common.
+
+        Where they agree on the character it decides, where they show many characters of one style the style does.
+        """
+        _, training_ND = self._identity(self._resized(training_NCHW, _SIZE))
+        share = similarity(training_ND, training_ND, leave_one_out=True) if len(training_ND) > 1 else 1.0
+        share = min(max(share, 0.0), 1.0)
+        style_BD, character_BD = self._identity(self._resized(pixels_BCHW, _SIZE))
+        return torch.cat([style_BD * (1 - share) ** 0.5, character_BD * share**0.5], dim=1)
+
+    def appearance(self, pixels_BCHW: Tensor) -> Tensor:
+        """The picture itself at 32 x 32, scaled so that a distance is the root mean square difference of its values."""
+        small_BE = self._resized(pixels_BCHW, _APPEARANCE_SIZE).flatten(1)
+        return small_BE / small_BE.shape[1] ** 0.5
+
+    def obedience(self, pixels_BCHW: Tensor, scenes: Sequence[str]) -> float:
+        """Share of the pictures whose background is the one that their scene names."""
+        read = self._attributes.predict(self._resized(pixels_BCHW, _SIZE))["background"]
+        asked = [match[1] for match in map(_BACKGROUND.search, scenes) if match]
+        return sum(a == b for a, b in zip(read, asked, strict=True)) / len(asked)
+
+    def _resized(self, pixels_BCHW: Tensor, size: int) -> Tensor:
+        pixels_BCHW = pixels_BCHW.to(next(self._identity.parameters()).device, torch.float32)
+        if pixels_BCHW.shape[-1] == size:
+            return pixels_BCHW
+        return functional.interpolate(pixels_BCHW, size=(size, size), mode="bilinear", antialias=True)
+
+
+def load_toon_judge(device: torch.device) -> Judge:
+    """The judge that is bundled with toon-64. Raises OSError or a safetensors error where it is unreadable."""
+    return ToonJudge(IdentityEncoder.load(device), AttributeClassifier.load(device))

@@ -1,0 +1,23 @@
+"""The base model wearing an adapter's file, read back by the rules by which inference reads it.
+
+Its one rule: the base model carries no adapter before and none afterwards.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from base_models.adapter_file import read_adapter
+from base_models.family import BaseModel
+
+_NAME = "reloaded"
+
+
+@contextmanager
+def reloaded(base: BaseModel, body: bytes) -> Iterator[None]:
+    """Put an adapter file on the base model for as long as the context lasts. Raises AdapterInvalid."""
+    tensors = read_adapter(body, base.denoiser, base.prefix)
+    base.denoiser.load_lora_adapter(dict(tensors), prefix=base.prefix, adapter_name=_NAME)
+    try:
+        yield
+    finally:
+        base.denoiser.unload_lora()
