@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# glibc gives large blocks back after every training step and fetches them again; this has it keep them.
+CPU_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=268435456
 
 .DEFAULT_GOAL := help
 
@@ -32,6 +34,18 @@ protos: .venv/test .venv-protos/ready ## Regenerate the Python code in client/pe
 manifests: .venv/test ## Render k8s/, validate it, start the services from the files of their images
 	$(BIN)/pytest tests/manifests
 
+base-model: .venv/test ## Make the bundled base model from nothing (hours on a CPU); a rerun goes on where it stopped
+	$(CPU_MEMORY) $(BIN)/python -m base_models.toon_64.recipe make
+
+base-model-eval: .venv/test ## Measure the committed base model again and hold it against its figures.json
+	$(BIN)/python -m base_models.toon_64.recipe compare
+
+judges: .venv/test ## Train the judges of toon pictures again (an hour on a CPU)
+	$(CPU_MEMORY) $(BIN)/python -m base_models.likeness.recipe.identity --pictures .local/base-model/pictures \
+		--output base_models/likeness/identity_encoder.safetensors
+	$(CPU_MEMORY) $(BIN)/python -m base_models.likeness.recipe.attributes --pictures .local/base-model/pictures \
+		--output base_models/likeness/attributes.safetensors
+
 clean: ## Stop nothing, delete what `make` and `personae up` made: environments, object store, caches
 	rm -rf .venv .venv-protos .local dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 
@@ -59,4 +73,4 @@ clean: ## Stop nothing, delete what `make` and `personae up` made: environments,
 	.venv-protos/bin/python -m pip install --quiet 'grpcio-tools==1.71.2' 'mypy-protobuf==3.6.0'
 	@touch $@
 
-.PHONY: help demo test test-slow check protos manifests clean
+.PHONY: help demo test test-slow check protos manifests base-model base-model-eval judges clean

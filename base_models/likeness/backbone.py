@@ -28,15 +28,23 @@ class ResidualBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Features_BD of pixels_BCHW in [-1, 1]: four halvings, then the mean over what is left of the picture."""
+    """A stem at full size and up to four blocks, each half as high and wide as the one before."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: int = len(_WIDTHS)) -> None:
         super().__init__()
-        stem = _WIDTHS[0] // 2
-        self.stem = nn.Sequential(nn.Conv2d(3, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU(inplace=True))
-        widths = (stem, *_WIDTHS)
-        self.blocks = nn.Sequential(*(ResidualBlock(a, b, 2) for a, b in pairwise(widths)))
+        widths = (_WIDTHS[0] // 2, *_WIDTHS[:blocks])
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
+        )
+        self.blocks = nn.Sequential(*(ResidualBlock(inputs, outputs, 2) for inputs, outputs in pairwise(widths)))
+
+    def levels(self, pixels_BCHW: Tensor) -> list[Tensor]:
+        """What the stem and each block make of pixels in [-1, 1], [B, C, H, W] each."""
+        levels = [self.stem(pixels_BCHW)]
+        for block in self.blocks:
+            levels.append(block(levels[-1]))
+        return levels
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """Features_BD."""
-        return self.blocks(self.stem(pixels_BCHW)).mean((2, 3))
+        """Features_BD: the last level, averaged over the picture."""
+        return self.levels(pixels_BCHW)[-1].mean((2, 3))

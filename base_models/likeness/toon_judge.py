@@ -19,6 +19,8 @@ from base_models.likeness.judge import Judge
 
 _SIZE = 64
 _APPEARANCE_SIZE = 32
+# Mean cosine of the training pictures: 0.57 was measured for one character, 0.1 to 0.3 for many of one style.
+_ONE_CHARACTER = 0.37
 _BACKGROUND = re.compile(r"(\w+) background")
 
 # Framed about as often close or small as training pictures are. Eight make one group of pictures, for speed.
@@ -45,15 +47,11 @@ class ToonJudge:
         self._attributes = attributes
 
     def identity(self, pixels_BCHW: Tensor, training_NCHW: Tensor) -> Tensor:
-        """Unit features_BD: a style part and a character part, weighed by what the training pictures have in common.
-
-        Where they agree on the character it decides, where they show many characters of one style the style does.
-        """
+        """Unit features_BD: of the character where the training pictures agree on one, else of their style."""
         _, training_ND = self._identity(self._resized(training_NCHW, _SIZE))
-        share = similarity(training_ND, training_ND, leave_one_out=True) if len(training_ND) > 1 else 1.0
-        share = min(max(share, 0.0), 1.0)
+        one = len(training_ND) == 1 or similarity(training_ND, training_ND, leave_one_out=True) >= _ONE_CHARACTER
         style_BD, character_BD = self._identity(self._resized(pixels_BCHW, _SIZE))
-        return torch.cat([style_BD * (1 - share) ** 0.5, character_BD * share**0.5], dim=1)
+        return character_BD if one else style_BD
 
     def appearance(self, pixels_BCHW: Tensor) -> Tensor:
         """The picture itself at 32 x 32, scaled so that a distance is the root mean square difference of its values."""

@@ -1,4 +1,4 @@
-"""What a picture shows, as a caption: `a picture of a micah character, short red hair, tan skin, happy, red background`."""
+"""What a picture shows, as a caption: `a picture of a micah character, short red hair, tan skin, red background`."""
 
 from base_models.toon_64.recipe.pictures import Shown
 

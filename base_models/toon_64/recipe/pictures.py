@@ -1,4 +1,4 @@
-"""Rendered pictures and what each of them shows: drawn by render/ in shards, kept on disk, read as one memory-mapped array.
+"""Rendered pictures and what each of them shows: drawn by render/ in shards, kept on disk, read as one array.
 
 A dataset is a seed; a shard that is there is not drawn again. Shapes: N pictures, H/W 64.
 """
@@ -56,7 +56,9 @@ def render(folder: Path, dataset: int, characters: int, views: int, styles: tupl
         np.concatenate([np.memmap(f"{shard}.rgb", np.uint8, "r").reshape(-1, SIZE, SIZE, 3) for shard in shards])[
             : characters * views
         ],
-        [json.loads(line) for shard in shards for line in open(f"{shard}.jsonl")][: characters * views],
+        [json.loads(line) for shard in shards for line in shard.with_suffix(".jsonl").read_text().splitlines()][
+            : characters * views
+        ],
     )
 
 

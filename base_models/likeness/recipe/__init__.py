@@ -1,0 +1,1 @@
+"""How the judges of toon pictures are trained: on renders alone, in minutes, by `make judges`."""
