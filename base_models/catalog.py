@@ -104,17 +104,18 @@ _PRESETS = {
     "toon-64": _Preset(
         class_noun="character",
         generation=GenerationDefaults(steps=20, guidance_scale=3.0, scheduler="ddim"),
+        # What made the most of sixteen pictures in a minute: docs/likeness.md has the table.
         training=TrainingDefaults(
-            steps=300,
-            batch_size=4,
-            learning_rate=2e-3,
+            steps=140,
+            batch_size=8,
+            learning_rate=5e-3,
             warmup_steps=20,
             rank=8,
-            targets="attention",
+            targets="all",
             precision="float32",
             caption_dropout=0.05,
             prior_images=32,
-            checkpoint_every=100,
+            checkpoint_every=50,
         ),
         judge="toon",
     )

@@ -21,27 +21,27 @@ from personae.cli.progress import GenerationBar, TrainingBars
 from personae.pictures import gather
 from personae.requests import AdapterChoice
 
-_PICTURES = Path("base_models", "toon_64", "sets", "micah-b", "train")
+_PICTURES = Path("base_models", "toon_64", "sets", "mini-d", "train")
 _FIRST_SEED = 1000
 
-# None of these is a training picture's caption; no training picture has a pink or a teal background.
+# None of these is a training picture's caption; no training picture has a blue or a gray background.
 _SCENES = (
-    "happy, pink background",
-    "sad, teal background",
-    "surprised, yellow background",
+    "happy, blue background",
+    "neutral, gray background",
+    "happy, yellow background",
     "neutral, green background",
-    "happy, green background",
-    "sad, red background",
-    "surprised, purple background",
-    "neutral, white background",
-    "happy, teal background, close-up",
-    "surprised, red background, close-up",
-    "neutral, purple background, close-up",
-    "sad, orange background",
-    "happy, gray background, small",
-    "surprised, black background",
-    "neutral, pink background, tilted left",
     "happy, white background",
+    "neutral, blue background",
+    "happy, gray background",
+    "neutral, pink background",
+    "happy, blue background, close-up",
+    "neutral, yellow background, close-up",
+    "happy, orange background, close-up",
+    "neutral, green background, small",
+    "happy, red background, small",
+    "neutral, blue background, tilted right",
+    "happy, yellow background, mirrored",
+    "happy, black background",
 )
 
 
@@ -132,6 +132,7 @@ def _write_sheet(
     output: Path,
 ) -> Path:
     training = [(Image.open(io.BytesIO(picture.content())), picture.caption) for picture in gather(pictures)]
+    measured = f": {adapter.evaluation.summary()}" if adapter.evaluation else ""
     prompt, seeds = adapter.prompt("…"), f"seeds {_FIRST_SEED} to {_FIRST_SEED + len(_SCENES) - 1}"
     return contact_sheet.write(
         output,
@@ -145,7 +146,7 @@ def _write_sheet(
             ),
             contact_sheet.Panel(
                 "With the adapter",
-                "the same prompts and seeds; only the adapter differs",
+                f"the same prompts and seeds; only the adapter differs{measured}",
                 [(image.picture(), scene) for image, scene in zip(adapted, _SCENES, strict=True)],
             ),
         ],

@@ -80,7 +80,9 @@ def test_a_stranger_of_the_same_style_is_not_taken_for_the_character(
 def test_unseen_pictures_of_the_subject_score_like_training_pictures(
     judge: Judge, base: StableDiffusion, untuned: Tensor, name: str
 ) -> None:
-    assert score(judge, base, untuned, name, "unseen") == pytest.approx(1, abs=0.15)
+    # A style is told by less than a character is: the way from 0 to 1 is a fifth as long.
+    tolerance = 0.15 if name in CHARACTERS else 0.3
+    assert score(judge, base, untuned, name, "unseen") == pytest.approx(1, abs=tolerance)
 
 
 def test_unseen_pictures_are_nearest_to_their_own_set(judge: Judge) -> None:
