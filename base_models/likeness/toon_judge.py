@@ -54,9 +54,16 @@ class ToonJudge:
         return character_BD if one else style_BD
 
     def appearance(self, pixels_BCHW: Tensor) -> Tensor:
-        """The picture itself at 32 x 32, scaled so that a distance is the root mean square difference of its values."""
-        small_BE = self._resized(pixels_BCHW, _APPEARANCE_SIZE).flatten(1)
-        return small_BE / small_BE.shape[1] ** 0.5
+        """The edges of the picture at 32 x 32: the square root of how steep they are, so that faint ones count too.
+
+        Not the pixels: their distance is decided by the background, and any picture on a background that training used
+        would look like a copy. Scaled so that a distance is the root mean square difference of the values.
+        """
+        small_BCHW = self._resized(pixels_BCHW, _APPEARANCE_SIZE)
+        across_BCHW = small_BCHW[:, :, 1:, 1:] - small_BCHW[:, :, 1:, :-1]
+        down_BCHW = small_BCHW[:, :, 1:, 1:] - small_BCHW[:, :, :-1, 1:]
+        edges_BE = (across_BCHW.square() + down_BCHW.square()).sum(1).pow(0.25).flatten(1)
+        return edges_BE / edges_BE.shape[1] ** 0.5
 
     def obedience(self, pixels_BCHW: Tensor, scenes: Sequence[str]) -> float:
         """Share of the pictures whose background is the one that their scene names."""

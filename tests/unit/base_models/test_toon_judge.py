@@ -10,7 +10,7 @@ from torch import Tensor
 
 from base_models.catalog import BUNDLED, read_allow_list
 from base_models.likeness import identity_encoder
-from base_models.likeness.evaluation import evaluate
+from base_models.likeness.evaluation import evaluate, memorisation
 from base_models.likeness.judge import Judge
 from base_models.likeness.recipe import identity
 from base_models.likeness.toon_judge import load_toon_judge
@@ -98,6 +98,22 @@ def test_unseen_pictures_are_nearest_to_their_own_set(judge: Judge) -> None:
 def test_the_background_is_read_right_in_styles_that_were_never_seen_too(judge: Judge, name: str) -> None:
     found = [judge.obedience(pictures(name, part), asked_scenes(name, part)) for part in ("train", "unseen")]
     assert sum(share for share in found if share is not None) / 2 >= 0.95
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_copies_of_training_pictures_are_told_from_unseen_ones(judge: Judge, base: StableDiffusion, name: str) -> None:
+    training = pictures(name, "train")
+    copies, unseen = (
+        base.decode_latents(base.encode_images(pixels)) for pixels in (training, pictures(name, "unseen"))
+    )
+    looked = [judge.appearance(pixels) for pixels in (copies, unseen, training)]
+    copies_NE, unseen_BE, training_NE = (features for features in looked if features is not None)
+    copied, real = memorisation(copies_NE, copies_NE, training_NE), memorisation(unseen_BE, copies_NE, training_NE)
+    assert copied is not None
+    assert real is not None
+    assert copied > 1.3
+    assert real < copied
 
 
 def test_a_wrong_background_is_disobedience(judge: Judge) -> None:

@@ -169,9 +169,9 @@ def test_drawing_that_fails_with_the_adapter_on_leaves_the_base_model_bare(entry
 
 def test_a_cancel_during_the_evaluation_publishes_nothing(evaluating: Evaluating) -> None:
     class Cancelling(ColourJudge):
-        def identity(self, pixels_BCHW: Tensor) -> Tensor:
+        def identity(self, pixels_BCHW: Tensor, training_NCHW: Tensor) -> Tensor:
             evaluating.interrupts.cancelled.set()
-            return super().identity(pixels_BCHW)
+            return super().identity(pixels_BCHW, training_NCHW)
 
     assert evaluating.take(lambda entry: Cancelling()) is ExitCode.DONE
     assert evaluating.record.state is State.CANCELLED
