@@ -123,6 +123,12 @@ def test_a_wrong_background_is_disobedience(judge: Judge) -> None:
     assert judge.obedience(pictures("toon-a", "train"), wrong) == 0
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_picture_of_a_set_is_there_twice(name: str) -> None:
+    every = [*(SETS / name / "train").glob("*.png"), *(SETS / name / "unseen").glob("*.png")]
+    assert len({path.read_bytes() for path in every}) == len(every) == 32
+
+
 def test_the_encoder_is_at_most_five_megabytes() -> None:
     assert identity_encoder.WEIGHTS.stat().st_size <= 5_000_000
 

@@ -118,15 +118,25 @@ function picture(name, part, chance) {
 
 const folder = process.argv[2];
 [...Object.keys(CHARACTERS), ...Object.keys(STYLES)].forEach((name, number) => {
+  const drawn = new Set();
   ['train', 'unseen', ...(CHARACTERS[name] ? ['strangers'] : [])].forEach((part, seed) => {
     const [pixels, captions] = [[], []];
-    for (let index = 0; index < PICTURES; index++) {
-      const { collection, options, phrases, view } = picture(name, part, new Chance(6, number, seed, index));
+    for (let index = 0, attempt = 0; index < PICTURES; ) {
+      const seeds = attempt ? [6, number, seed, index, attempt] : [6, number, seed, index];
+      const { collection, options, phrases, view } = picture(name, part, new Chance(...seeds));
       const said = [...phrases, `${view.background} background`, view.size, view.tilt, view.mirrored && 'mirrored'].filter(Boolean);
       // A set's character keeps the parts that its options leave open; every other picture chooses its own.
       const same = CHARACTERS[name] && part !== 'strangers';
-      pixels.push(rgb(draw(collection, options, view, same ? name : `${name}/${part}/${index}`)));
+      const bytes = rgb(draw(collection, options, view, same ? name : `${name}/${part}/${index}`));
+      // No picture twice: what is unseen must be, and a dataset refuses repeats.
+      if (drawn.has(bytes.toString('base64'))) {
+        attempt++;
+        continue;
+      }
+      drawn.add(bytes.toString('base64'));
+      pixels.push(bytes);
       captions.push(said.join(', '));
+      [index, attempt] = [index + 1, 0];
     }
     fs.writeFileSync(path.join(folder, `${name}.${part}.rgb`), Buffer.concat(pixels));
     fs.writeFileSync(path.join(folder, `${name}.${part}.txt`), captions.join('\n') + '\n');
