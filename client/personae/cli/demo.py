@@ -132,7 +132,7 @@ def _write_sheet(
     output: Path,
 ) -> Path:
     training = [(Image.open(io.BytesIO(picture.content())), picture.caption) for picture in gather(pictures)]
-    measured = f": {adapter.evaluation.summary()}" if adapter.evaluation else ""
+    measured = f"same seeds; {adapter.evaluation.summary()}" if adapter.evaluation else "the same prompts and seeds"
     prompt, seeds = adapter.prompt("…"), f"seeds {_FIRST_SEED} to {_FIRST_SEED + len(_SCENES) - 1}"
     return contact_sheet.write(
         output,
@@ -146,7 +146,7 @@ def _write_sheet(
             ),
             contact_sheet.Panel(
                 "With the adapter",
-                f"the same prompts and seeds; only the adapter differs{measured}",
+                measured,
                 [(image.picture(), scene) for image, scene in zip(adapted, _SCENES, strict=True)],
             ),
         ],
