@@ -17,7 +17,7 @@ from base_models.toon_64.recipe.pictures import Pictures, Shown, render
 
 ATTRIBUTES = ("style", "background", "hair", "hairColor", "skin", "clothes", "glasses", "hat", "beard", "expression")
 
-_PICTURES, _UNSEEN = 40000, 4000
+_PICTURES, _UNSEEN = 100_000, 4000
 _BATCH = 64
 _LEARNING_RATE, _WARMUP = 2e-3, 50
 _STRENGTH = 0.4  # of the softening: a mouth is three pixels high

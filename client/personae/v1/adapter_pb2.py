@@ -29,7 +29,7 @@ from personae.v1 import evaluation_pb2 as personae_dot_v1_dot_evaluation__pb2
 from personae.v1 import training_pb2 as personae_dot_v1_dot_training__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19personae/v1/adapter.proto\x12\x0bpersonae.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpersonae/v1/evaluation.proto\x1a\x1apersonae/v1/training.proto\"\xff\x03\n\x07\x41\x64\x61pter\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x18\n\nbase_model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x62\x61se_model_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x08training\x18\x04 \x01(\tB\x1a\xe2\x41\x01\x03\xfa\x41\x13\n\x11personae/Training\x12\x1a\n\x0ctrigger_word\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nclass_noun\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04rank\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12/\n\x07targets\x18\x08 \x01(\x0e\x32\x18.personae.v1.LoraTargetsB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12.\n\tartifacts\x18\n \x03(\x0b\x32\x15.personae.v1.ArtifactB\x04\xe2\x41\x01\x03\x12\x31\n\nevaluation\x18\x0b \x01(\x0b\x32\x17.personae.v1.EvaluationB\x04\xe2\x41\x01\x03:b\xea\x41_\n\x10personae/Adapter\x12\x38projects/{project}/adapters/{adapter}/versions/{version}*\x08\x61\x64\x61pters2\x07\x61\x64\x61pter\"W\n\x08\x41rtifact\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t*g\n\rAdapterFormat\x12\x1e\n\x1a\x41\x44\x41PTER_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41\x44\x41PTER_FORMAT_DIFFUSERS\x10\x01\x12\x18\n\x14\x41\x44\x41PTER_FORMAT_KOHYA\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19personae/v1/adapter.proto\x12\x0bpersonae.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpersonae/v1/evaluation.proto\x1a\x1apersonae/v1/training.proto\"\xda\x05\n\x07\x41\x64\x61pter\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x18\n\nbase_model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x62\x61se_model_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x08training\x18\x04 \x01(\tB\x1a\xe2\x41\x01\x03\xfa\x41\x13\n\x11personae/Training\x12\x1a\n\x0ctrigger_word\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nclass_noun\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04rank\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12/\n\x07targets\x18\x08 \x01(\x0e\x32\x18.personae.v1.LoraTargetsB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12.\n\tartifacts\x18\n \x03(\x0b\x32\x15.personae.v1.ArtifactB\x04\xe2\x41\x01\x03\x12\x31\n\nevaluation\x18\x0b \x01(\x0b\x32\x17.personae.v1.EvaluationB\x04\xe2\x41\x01\x03\x12:\n\x0ftraining_config\x18\x0c \x01(\x0b\x32\x1b.personae.v1.TrainingConfigB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x64\x61taset_digest\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x63hosen_step\x18\x0e \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\"\n\x0fvalidation_loss\x18\x0f \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x15\n\x07licence\x18\x10 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63onsent\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03:b\xea\x41_\n\x10personae/Adapter\x12\x38projects/{project}/adapters/{adapter}/versions/{version}*\x08\x61\x64\x61pters2\x07\x61\x64\x61pterB\x12\n\x10_validation_loss\"W\n\x08\x41rtifact\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t*g\n\rAdapterFormat\x12\x1e\n\x1a\x41\x44\x41PTER_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41\x44\x41PTER_FORMAT_DIFFUSERS\x10\x01\x12\x18\n\x14\x41\x44\x41PTER_FORMAT_KOHYA\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,12 +58,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADAPTER'].fields_by_name['artifacts']._serialized_options = b'\342A\001\003'
   _globals['_ADAPTER'].fields_by_name['evaluation']._loaded_options = None
   _globals['_ADAPTER'].fields_by_name['evaluation']._serialized_options = b'\342A\001\003'
+  _globals['_ADAPTER'].fields_by_name['training_config']._loaded_options = None
+  _globals['_ADAPTER'].fields_by_name['training_config']._serialized_options = b'\342A\001\003'
+  _globals['_ADAPTER'].fields_by_name['dataset_digest']._loaded_options = None
+  _globals['_ADAPTER'].fields_by_name['dataset_digest']._serialized_options = b'\342A\001\003'
+  _globals['_ADAPTER'].fields_by_name['chosen_step']._loaded_options = None
+  _globals['_ADAPTER'].fields_by_name['chosen_step']._serialized_options = b'\342A\001\003'
+  _globals['_ADAPTER'].fields_by_name['validation_loss']._loaded_options = None
+  _globals['_ADAPTER'].fields_by_name['validation_loss']._serialized_options = b'\342A\001\003'
+  _globals['_ADAPTER'].fields_by_name['licence']._loaded_options = None
+  _globals['_ADAPTER'].fields_by_name['licence']._serialized_options = b'\342A\001\003'
+  _globals['_ADAPTER'].fields_by_name['consent']._loaded_options = None
+  _globals['_ADAPTER'].fields_by_name['consent']._serialized_options = b'\342A\001\003'
   _globals['_ADAPTER']._loaded_options = None
   _globals['_ADAPTER']._serialized_options = b'\352A_\n\020personae/Adapter\0228projects/{project}/adapters/{adapter}/versions/{version}*\010adapters2\007adapter'
-  _globals['_ADAPTERFORMAT']._serialized_start=796
-  _globals['_ADAPTERFORMAT']._serialized_end=899
+  _globals['_ADAPTERFORMAT']._serialized_start=1015
+  _globals['_ADAPTERFORMAT']._serialized_end=1118
   _globals['_ADAPTER']._serialized_start=194
-  _globals['_ADAPTER']._serialized_end=705
-  _globals['_ARTIFACT']._serialized_start=707
-  _globals['_ARTIFACT']._serialized_end=794
+  _globals['_ADAPTER']._serialized_end=924
+  _globals['_ARTIFACT']._serialized_start=926
+  _globals['_ARTIFACT']._serialized_end=1013
 # @@protoc_insertion_point(module_scope)

@@ -63,6 +63,12 @@ class Adapter(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     ARTIFACTS_FIELD_NUMBER: builtins.int
     EVALUATION_FIELD_NUMBER: builtins.int
+    TRAINING_CONFIG_FIELD_NUMBER: builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: builtins.int
+    CHOSEN_STEP_FIELD_NUMBER: builtins.int
+    VALIDATION_LOSS_FIELD_NUMBER: builtins.int
+    LICENCE_FIELD_NUMBER: builtins.int
+    CONSENT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `projects/{project}/adapters/{adapter}/versions/{version}`; versions count from 1. A version whose
     training did not succeed never exists, so numbers may be missing.
@@ -81,6 +87,16 @@ class Adapter(google.protobuf.message.Message):
     """LoRA rank."""
     targets: personae.v1.training_pb2.LoraTargets.ValueType
     """Layers that are adapted."""
+    dataset_digest: builtins.str
+    """SHA-256 (hex) over the pictures and captions it was trained on. Empty for an imported adapter."""
+    chosen_step: builtins.int
+    """Optimizer steps behind the published weights: those of the best validation, or all."""
+    validation_loss: builtins.float
+    """Validation loss at that step. Absent where nothing was validated."""
+    licence: builtins.str
+    """As the training's `licence`."""
+    consent: builtins.str
+    """As the training's `consent`."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When its manifest was written: its birth."""
@@ -94,6 +110,10 @@ class Adapter(google.protobuf.message.Message):
         """How good it is. Absent where the trainer has no judge for the base model, where the evaluation failed (the training's
         events then have a notice EVALUATION_FAILED), and for adapters that are older than evaluations.
         """
+
+    @property
+    def training_config(self) -> personae.v1.training_pb2.TrainingConfig:
+        """What it was trained with: every field set. Absent for an imported adapter."""
 
     def __init__(
         self,
@@ -109,9 +129,16 @@ class Adapter(google.protobuf.message.Message):
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         artifacts: collections.abc.Iterable[global___Artifact] | None = ...,
         evaluation: personae.v1.evaluation_pb2.Evaluation | None = ...,
+        training_config: personae.v1.training_pb2.TrainingConfig | None = ...,
+        dataset_digest: builtins.str = ...,
+        chosen_step: builtins.int = ...,
+        validation_loss: builtins.float | None = ...,
+        licence: builtins.str = ...,
+        consent: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "evaluation", b"evaluation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["artifacts", b"artifacts", "base_model", b"base_model", "base_model_digest", b"base_model_digest", "class_noun", b"class_noun", "create_time", b"create_time", "evaluation", b"evaluation", "name", b"name", "rank", b"rank", "targets", b"targets", "training", b"training", "trigger_word", b"trigger_word"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_validation_loss", b"_validation_loss", "create_time", b"create_time", "evaluation", b"evaluation", "training_config", b"training_config", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_validation_loss", b"_validation_loss", "artifacts", b"artifacts", "base_model", b"base_model", "base_model_digest", b"base_model_digest", "chosen_step", b"chosen_step", "class_noun", b"class_noun", "consent", b"consent", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "evaluation", b"evaluation", "licence", b"licence", "name", b"name", "rank", b"rank", "targets", b"targets", "training", b"training", "training_config", b"training_config", "trigger_word", b"trigger_word", "validation_loss", b"validation_loss"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_validation_loss", b"_validation_loss"]) -> typing.Literal["validation_loss"] | None: ...
 
 global___Adapter = Adapter
 

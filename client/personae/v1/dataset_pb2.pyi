@@ -143,7 +143,7 @@ class ImageReport(google.protobuf.message.Message):
         REJECTION_UNSPECIFIED: ImageReport._Rejection.ValueType  # 0
         """The picture was accepted."""
         REJECTION_UNSUPPORTED_FORMAT: ImageReport._Rejection.ValueType  # 1
-        """Not a JPEG, PNG or WebP file, whatever its name says."""
+        """Not a JPEG, PNG or WebP file, nor HEIC where the operator installed its reader, whatever its name says."""
         REJECTION_TRUNCATED: ImageReport._Rejection.ValueType  # 2
         """The file ends early or cannot be decoded."""
         REJECTION_PIXELS_EXCEEDED: ImageReport._Rejection.ValueType  # 3
@@ -162,6 +162,8 @@ class ImageReport(google.protobuf.message.Message):
         """The same pixels as an earlier picture of this dataset."""
         REJECTION_NEAR_DUPLICATE: ImageReport._Rejection.ValueType  # 10
         """Nearly the same pixels as an earlier picture of this dataset."""
+        REJECTION_MASK_MISFIT: ImageReport._Rejection.ValueType  # 11
+        """A mask (`x_mask.png`) that is of another shape than its picture, or whose picture is not in this dataset."""
 
     class Rejection(_Rejection, metaclass=_RejectionEnumTypeWrapper):
         """Why a picture was refused."""
@@ -169,7 +171,7 @@ class ImageReport(google.protobuf.message.Message):
     REJECTION_UNSPECIFIED: ImageReport.Rejection.ValueType  # 0
     """The picture was accepted."""
     REJECTION_UNSUPPORTED_FORMAT: ImageReport.Rejection.ValueType  # 1
-    """Not a JPEG, PNG or WebP file, whatever its name says."""
+    """Not a JPEG, PNG or WebP file, nor HEIC where the operator installed its reader, whatever its name says."""
     REJECTION_TRUNCATED: ImageReport.Rejection.ValueType  # 2
     """The file ends early or cannot be decoded."""
     REJECTION_PIXELS_EXCEEDED: ImageReport.Rejection.ValueType  # 3
@@ -188,6 +190,35 @@ class ImageReport(google.protobuf.message.Message):
     """The same pixels as an earlier picture of this dataset."""
     REJECTION_NEAR_DUPLICATE: ImageReport.Rejection.ValueType  # 10
     """Nearly the same pixels as an earlier picture of this dataset."""
+    REJECTION_MASK_MISFIT: ImageReport.Rejection.ValueType  # 11
+    """A mask (`x_mask.png`) that is of another shape than its picture, or whose picture is not in this dataset."""
+
+    class _Warning:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _WarningEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[ImageReport._Warning.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        WARNING_UNSPECIFIED: ImageReport._Warning.ValueType  # 0
+        """Never sent."""
+        WARNING_BLURRED: ImageReport._Warning.ValueType  # 1
+        """Out of focus, shaken, or enlarged from something smaller."""
+        WARNING_SMALL: ImageReport._Warning.ValueType  # 2
+        """Its shorter side is below 256 pixels: base models that train on more will enlarge it."""
+        WARNING_LARGE: ImageReport._Warning.ValueType  # 3
+        """It was larger than is stored, and was scaled down."""
+
+    class Warning(_Warning, metaclass=_WarningEnumTypeWrapper):
+        """What may make an accepted picture worth less."""
+
+    WARNING_UNSPECIFIED: ImageReport.Warning.ValueType  # 0
+    """Never sent."""
+    WARNING_BLURRED: ImageReport.Warning.ValueType  # 1
+    """Out of focus, shaken, or enlarged from something smaller."""
+    WARNING_SMALL: ImageReport.Warning.ValueType  # 2
+    """Its shorter side is below 256 pixels: base models that train on more will enlarge it."""
+    WARNING_LARGE: ImageReport.Warning.ValueType  # 3
+    """It was larger than is stored, and was scaled down."""
 
     FILENAME_FIELD_NUMBER: builtins.int
     ACCEPTED_FIELD_NUMBER: builtins.int
@@ -199,6 +230,10 @@ class ImageReport(google.protobuf.message.Message):
     CONVERSIONS_FIELD_NUMBER: builtins.int
     CAPTION_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
+    SOURCE_WIDTH_FIELD_NUMBER: builtins.int
+    SOURCE_HEIGHT_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
+    HAS_MASK_FIELD_NUMBER: builtins.int
     filename: builtins.str
     """The file name given at upload."""
     accepted: builtins.bool
@@ -212,14 +247,24 @@ class ImageReport(google.protobuf.message.Message):
     height: builtins.int
     """Height in pixels as stored (upright). 0 where it could not be read."""
     source_format: builtins.str
-    """Format of the uploaded file: `JPEG`, `PNG` or `WEBP`; empty when it is none of them."""
+    """Format of the uploaded file: `JPEG`, `PNG`, `WEBP` or `HEIF`; empty when it is none of them."""
     caption: builtins.str
     """The caption a training will use: what was sent with the picture. May be empty."""
     digest: builtins.str
     """SHA-256 (hex) of the stored picture. Empty when refused."""
+    source_width: builtins.int
+    """Width in pixels of the uploaded file, before it was turned upright or scaled. 0 where it could not be read."""
+    source_height: builtins.int
+    """Height in pixels of the uploaded file, before it was turned upright or scaled. 0 where it could not be read."""
+    has_mask: builtins.bool
+    """True where a mask came with it."""
     @property
     def conversions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """What was changed while storing it, for example `EXIF orientation applied`, `CMYK converted to RGB`."""
+
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___ImageReport.Warning.ValueType]:
+        """What may make it worth less, though it was accepted."""
 
     def __init__(
         self,
@@ -234,7 +279,11 @@ class ImageReport(google.protobuf.message.Message):
         conversions: collections.abc.Iterable[builtins.str] | None = ...,
         caption: builtins.str = ...,
         digest: builtins.str = ...,
+        source_width: builtins.int = ...,
+        source_height: builtins.int = ...,
+        warnings: collections.abc.Iterable[global___ImageReport.Warning.ValueType] | None = ...,
+        has_mask: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "caption", b"caption", "conversions", b"conversions", "detail", b"detail", "digest", b"digest", "filename", b"filename", "height", b"height", "rejection", b"rejection", "source_format", b"source_format", "width", b"width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "caption", b"caption", "conversions", b"conversions", "detail", b"detail", "digest", b"digest", "filename", b"filename", "has_mask", b"has_mask", "height", b"height", "rejection", b"rejection", "source_format", b"source_format", "source_height", b"source_height", "source_width", b"source_width", "warnings", b"warnings", "width", b"width"]) -> None: ...
 
 global___ImageReport = ImageReport

@@ -33,7 +33,7 @@ class CreateDatasetRequest(google.protobuf.message.Message):
     """A UUID that makes this call idempotent."""
     incoming_id: builtins.str
     """Take the pictures that lie in the bucket under `projects/{project}/incoming/{incoming_id}/`, with captions from `.txt`
-    files of the same name. They are copied; the originals stay. Empty: start empty.
+    files of the same name and masks as for UploadImages. They are copied; the originals stay. Empty: start empty.
     """
     def __init__(
         self,
@@ -100,7 +100,9 @@ class UploadImagesRequest(google.protobuf.message.Message):
         SIZE_BYTES_FIELD_NUMBER: builtins.int
         CAPTION_FIELD_NUMBER: builtins.int
         filename: builtins.str
-        """For the report; 1 to 255 characters, not used as a path. A URL is refused: nothing is fetched."""
+        """For the report; 1 to 255 characters, not used as a path. A URL is refused: nothing is fetched. `x_mask.png` is taken as
+        the mask of the picture whose name is `x` with any suffix: a picture of the same shape, white where the subject is.
+        """
         size_bytes: builtins.int
         """Exact number of bytes that follow, 1 to 52,428,800."""
         caption: builtins.str
@@ -342,7 +344,7 @@ class CreateTrainingResponse(google.protobuf.message.Message):
 
     @property
     def estimate(self) -> personae.v1.training_pb2.TrainingEstimate:
-        """Time and memory needed. Not built yet: absent."""
+        """Time and memory needed; only where `validate_only` was set."""
 
     def __init__(
         self,
@@ -733,20 +735,26 @@ class ExportAdapterResponse(google.protobuf.message.Message):
 
     ADAPTER_FIELD_NUMBER: builtins.int
     ARTIFACT_FIELD_NUMBER: builtins.int
+    MODEL_CARD_FIELD_NUMBER: builtins.int
     adapter: builtins.str
     """The adapter version that was exported."""
     @property
     def artifact(self) -> personae.v1.adapter_pb2.Artifact:
-        """Read it with ReadArtifact."""
+        """The adapter in that format. Read it with ReadArtifact."""
+
+    @property
+    def model_card(self) -> personae.v1.adapter_pb2.Artifact:
+        """A model card in Markdown: base model, trigger word, training, measurements, licence. Read it with ReadArtifact."""
 
     def __init__(
         self,
         *,
         adapter: builtins.str = ...,
         artifact: personae.v1.adapter_pb2.Artifact | None = ...,
+        model_card: personae.v1.adapter_pb2.Artifact | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["artifact", b"artifact"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["adapter", b"adapter", "artifact", b"artifact"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["artifact", b"artifact", "model_card", b"model_card"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["adapter", b"adapter", "artifact", b"artifact", "model_card", b"model_card"]) -> None: ...
 
 global___ExportAdapterResponse = ExportAdapterResponse
 

@@ -4,8 +4,10 @@ isort:skip_file
 Trainings: a job that turns a dataset into an adapter version, and the events it leaves."""
 
 import builtins
+import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
+import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
@@ -19,6 +21,174 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Preset:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PresetEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Preset.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PRESET_UNSPECIFIED: _Preset.ValueType  # 0
+    """Balanced."""
+    PRESET_FAST: _Preset.ValueType  # 1
+    """About half the steps of BALANCED: a first look."""
+    PRESET_BALANCED: _Preset.ValueType  # 2
+    """What made the most of the pictures for its time."""
+    PRESET_QUALITY: _Preset.ValueType  # 3
+    """About three times the steps of BALANCED, and averaged weights."""
+
+class Preset(_Preset, metaclass=_PresetEnumTypeWrapper):
+    """How much time a training may take: decides what the caller leaves out."""
+
+PRESET_UNSPECIFIED: Preset.ValueType  # 0
+"""Balanced."""
+PRESET_FAST: Preset.ValueType  # 1
+"""About half the steps of BALANCED: a first look."""
+PRESET_BALANCED: Preset.ValueType  # 2
+"""What made the most of the pictures for its time."""
+PRESET_QUALITY: Preset.ValueType  # 3
+"""About three times the steps of BALANCED, and averaged weights."""
+global___Preset = Preset
+
+class _AdapterType:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _AdapterTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_AdapterType.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ADAPTER_TYPE_UNSPECIFIED: _AdapterType.ValueType  # 0
+    """LoRA."""
+    ADAPTER_TYPE_LORA: _AdapterType.ValueType  # 1
+    """Low-rank updates (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
+    ADAPTER_TYPE_DORA: _AdapterType.ValueType  # 2
+    """Low-rank updates of the direction, and a magnitude of its own for each output (Liu et al. 2024,
+    https://arxiv.org/abs/2402.09353). A third slower; served, but not in one batch with other adapters.
+    """
+
+class AdapterType(_AdapterType, metaclass=_AdapterTypeEnumTypeWrapper):
+    """What is trained."""
+
+ADAPTER_TYPE_UNSPECIFIED: AdapterType.ValueType  # 0
+"""LoRA."""
+ADAPTER_TYPE_LORA: AdapterType.ValueType  # 1
+"""Low-rank updates (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
+ADAPTER_TYPE_DORA: AdapterType.ValueType  # 2
+"""Low-rank updates of the direction, and a magnitude of its own for each output (Liu et al. 2024,
+https://arxiv.org/abs/2402.09353). A third slower; served, but not in one batch with other adapters.
+"""
+global___AdapterType = AdapterType
+
+class _LossWeighting:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _LossWeightingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_LossWeighting.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    LOSS_WEIGHTING_UNSPECIFIED: _LossWeighting.ValueType  # 0
+    """Min-SNR where `min_snr_gamma` is given, constant otherwise."""
+    LOSS_WEIGHTING_CONSTANT: _LossWeighting.ValueType  # 1
+    """Every timestep counts the same."""
+    LOSS_WEIGHTING_MIN_SNR: _LossWeighting.ValueType  # 2
+    """Min-SNR-gamma (Hang et al. 2023, https://arxiv.org/abs/2303.09556)."""
+    LOSS_WEIGHTING_P2: _LossWeighting.ValueType  # 3
+    """P2, with gamma 1 and k 1 (Choi et al. 2022, https://arxiv.org/abs/2204.00227)."""
+    LOSS_WEIGHTING_DEBIASED: _LossWeighting.ValueType  # 4
+    """Debiased estimation (Yu et al. 2023, https://arxiv.org/abs/2310.08442)."""
+
+class LossWeighting(_LossWeighting, metaclass=_LossWeightingEnumTypeWrapper):
+    """How much the loss of each timestep counts."""
+
+LOSS_WEIGHTING_UNSPECIFIED: LossWeighting.ValueType  # 0
+"""Min-SNR where `min_snr_gamma` is given, constant otherwise."""
+LOSS_WEIGHTING_CONSTANT: LossWeighting.ValueType  # 1
+"""Every timestep counts the same."""
+LOSS_WEIGHTING_MIN_SNR: LossWeighting.ValueType  # 2
+"""Min-SNR-gamma (Hang et al. 2023, https://arxiv.org/abs/2303.09556)."""
+LOSS_WEIGHTING_P2: LossWeighting.ValueType  # 3
+"""P2, with gamma 1 and k 1 (Choi et al. 2022, https://arxiv.org/abs/2204.00227)."""
+LOSS_WEIGHTING_DEBIASED: LossWeighting.ValueType  # 4
+"""Debiased estimation (Yu et al. 2023, https://arxiv.org/abs/2310.08442)."""
+global___LossWeighting = LossWeighting
+
+class _Optimizer:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OptimizerEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Optimizer.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OPTIMIZER_UNSPECIFIED: _Optimizer.ValueType  # 0
+    """AdamW."""
+    OPTIMIZER_ADAMW: _Optimizer.ValueType  # 1
+    """AdamW, fused (Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101)."""
+    OPTIMIZER_PRODIGY: _Optimizer.ValueType  # 2
+    """Prodigy (Mishchenko and Defazio 2023, https://arxiv.org/abs/2306.06101), which finds the rate itself: `learning_rate` is
+    then a factor on what it finds, and 1 by default.
+    """
+
+class Optimizer(_Optimizer, metaclass=_OptimizerEnumTypeWrapper):
+    """What turns gradients into updates."""
+
+OPTIMIZER_UNSPECIFIED: Optimizer.ValueType  # 0
+"""AdamW."""
+OPTIMIZER_ADAMW: Optimizer.ValueType  # 1
+"""AdamW, fused (Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101)."""
+OPTIMIZER_PRODIGY: Optimizer.ValueType  # 2
+"""Prodigy (Mishchenko and Defazio 2023, https://arxiv.org/abs/2306.06101), which finds the rate itself: `learning_rate` is
+then a factor on what it finds, and 1 by default.
+"""
+global___Optimizer = Optimizer
+
+class _GradientCheckpointing:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _GradientCheckpointingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_GradientCheckpointing.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    GRADIENT_CHECKPOINTING_UNSPECIFIED: _GradientCheckpointing.ValueType  # 0
+    """Automatic."""
+    GRADIENT_CHECKPOINTING_AUTOMATIC: _GradientCheckpointing.ValueType  # 1
+    """Only where a probe before the first step finds that memory would not suffice."""
+    GRADIENT_CHECKPOINTING_ALWAYS: _GradientCheckpointing.ValueType  # 2
+    """Always."""
+    GRADIENT_CHECKPOINTING_NEVER: _GradientCheckpointing.ValueType  # 3
+    """Never."""
+
+class GradientCheckpointing(_GradientCheckpointing, metaclass=_GradientCheckpointingEnumTypeWrapper):
+    """Whether activations are computed again in the backward pass, which saves memory and costs a third more time."""
+
+GRADIENT_CHECKPOINTING_UNSPECIFIED: GradientCheckpointing.ValueType  # 0
+"""Automatic."""
+GRADIENT_CHECKPOINTING_AUTOMATIC: GradientCheckpointing.ValueType  # 1
+"""Only where a probe before the first step finds that memory would not suffice."""
+GRADIENT_CHECKPOINTING_ALWAYS: GradientCheckpointing.ValueType  # 2
+"""Always."""
+GRADIENT_CHECKPOINTING_NEVER: GradientCheckpointing.ValueType  # 3
+"""Never."""
+global___GradientCheckpointing = GradientCheckpointing
+
+class _Crop:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CropEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Crop.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CROP_UNSPECIFIED: _Crop.ValueType  # 0
+    """The base model's default."""
+    CROP_CENTRE: _Crop.ValueType  # 1
+    """The middle."""
+    CROP_SALIENT: _Crop.ValueType  # 2
+    """The part with most detail, or, where the picture has a mask, the masked part."""
+
+class Crop(_Crop, metaclass=_CropEnumTypeWrapper):
+    """Which part of a picture is kept where its shape does not fit."""
+
+CROP_UNSPECIFIED: Crop.ValueType  # 0
+"""The base model's default."""
+CROP_CENTRE: Crop.ValueType  # 1
+"""The middle."""
+CROP_SALIENT: Crop.ValueType  # 2
+"""The part with most detail, or, where the picture has a mask, the masked part."""
+global___Crop = Crop
 
 class _LoraTargets:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -64,6 +234,8 @@ class _PrecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """32-bit floats throughout."""
     PRECISION_BFLOAT16: _Precision.ValueType  # 2
     """bfloat16 autocast."""
+    PRECISION_FLOAT16: _Precision.ValueType  # 3
+    """float16 autocast with a scaled loss, for GPUs without bfloat16. On a CPU float32 is used instead, with a notice."""
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """Number format of the forward and backward pass. Adapter weights and optimizer state are always float32."""
@@ -74,6 +246,8 @@ PRECISION_FLOAT32: Precision.ValueType  # 1
 """32-bit floats throughout."""
 PRECISION_BFLOAT16: Precision.ValueType  # 2
 """bfloat16 autocast."""
+PRECISION_FLOAT16: Precision.ValueType  # 3
+"""float16 autocast with a scaled loss, for GPUs without bfloat16. On a CPU float32 is used instead, with a notice."""
 global___Precision = Precision
 
 class _Stage:
@@ -191,6 +365,8 @@ class Training(google.protobuf.message.Message):
     END_TIME_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: builtins.int
+    LICENCE_FIELD_NUMBER: builtins.int
+    CONSENT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `projects/{project}/trainings/{training}`. Set by the server."""
     state: global___Training.State.ValueType
@@ -217,6 +393,14 @@ class Training(google.protobuf.message.Message):
     """Optimizer steps finished; at most 5 seconds old while it runs (WatchTraining is exact). Set by the server."""
     cancel_requested: builtins.bool
     """True once CancelTraining was accepted; the state follows within one step. Set by the server."""
+    licence: builtins.str
+    """Under what licence the adapter may be used, at most 200 characters, for example `CC-BY-4.0`. Copied into the adapter and
+    its exports; not interpreted. Set by the caller.
+    """
+    consent: builtins.str
+    """Who agreed to be learned, and where that is recorded, at most 500 characters. Copied into the adapter; not interpreted.
+    Set by the caller.
+    """
     @property
     def config(self) -> global___TrainingConfig:
         """What the caller asked for; fields left out are chosen for the base model. Set by the caller."""
@@ -260,9 +444,11 @@ class Training(google.protobuf.message.Message):
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         failure: global___TrainingFailure | None = ...,
         cancel_requested: builtins.bool = ...,
+        licence: builtins.str = ...,
+        consent: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config", "create_time", b"create_time", "effective_config", b"effective_config", "end_time", b"end_time", "failure", b"failure", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["adapter", b"adapter", "adapter_id", b"adapter_id", "base_model", b"base_model", "cancel_requested", b"cancel_requested", "class_noun", b"class_noun", "completed_steps", b"completed_steps", "config", b"config", "create_time", b"create_time", "dataset", b"dataset", "effective_config", b"effective_config", "end_time", b"end_time", "failure", b"failure", "name", b"name", "start_time", b"start_time", "state", b"state", "trigger_word", b"trigger_word"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["adapter", b"adapter", "adapter_id", b"adapter_id", "base_model", b"base_model", "cancel_requested", b"cancel_requested", "class_noun", b"class_noun", "completed_steps", b"completed_steps", "config", b"config", "consent", b"consent", "create_time", b"create_time", "dataset", b"dataset", "effective_config", b"effective_config", "end_time", b"end_time", "failure", b"failure", "licence", b"licence", "name", b"name", "start_time", b"start_time", "state", b"state", "trigger_word", b"trigger_word"]) -> None: ...
 
 global___Training = Training
 
@@ -289,12 +475,31 @@ class TrainingConfig(google.protobuf.message.Message):
     PRIOR_WEIGHT_FIELD_NUMBER: builtins.int
     PRIOR_IMAGES_FIELD_NUMBER: builtins.int
     CHECKPOINT_EVERY_FIELD_NUMBER: builtins.int
+    PRESET_FIELD_NUMBER: builtins.int
+    ADAPTER_TYPE_FIELD_NUMBER: builtins.int
+    TEXT_ENCODER_LEARNING_RATE_FIELD_NUMBER: builtins.int
+    LOSS_WEIGHTING_FIELD_NUMBER: builtins.int
+    NOISE_OFFSET_FIELD_NUMBER: builtins.int
+    OPTIMIZER_FIELD_NUMBER: builtins.int
+    EMA_DECAY_FIELD_NUMBER: builtins.int
+    GRADIENT_ACCUMULATION_FIELD_NUMBER: builtins.int
+    GRADIENT_CHECKPOINTING_FIELD_NUMBER: builtins.int
+    CROP_FIELD_NUMBER: builtins.int
+    ASPECT_BUCKETS_FIELD_NUMBER: builtins.int
+    HORIZONTAL_FLIP_FIELD_NUMBER: builtins.int
+    MASKED_WEIGHT_FIELD_NUMBER: builtins.int
+    CAPTION_TEMPLATE_FIELD_NUMBER: builtins.int
+    SAMPLE_EVERY_FIELD_NUMBER: builtins.int
+    SAMPLE_PROMPTS_FIELD_NUMBER: builtins.int
+    VALIDATE_EVERY_FIELD_NUMBER: builtins.int
+    VALIDATION_IMAGES_FIELD_NUMBER: builtins.int
+    EARLY_STOP_PATIENCE_FIELD_NUMBER: builtins.int
     steps: builtins.int
-    """Optimizer steps, 1 to 20,000."""
+    """Optimizer steps, 1 to 20,000. Default: the preset's, more for more pictures."""
     batch_size: builtins.int
     """Pictures per step, 1 to 64."""
     learning_rate: builtins.float
-    """Peak learning rate of AdamW, above 0 and at most 0.1."""
+    """Peak learning rate, above 0 and at most 0.1; for Prodigy a factor, at most 10."""
     warmup_steps: builtins.int
     """Steps of linear warm-up, 0 to `steps`; afterwards the rate falls along a cosine to a tenth of its peak."""
     rank: builtins.int
@@ -304,7 +509,9 @@ class TrainingConfig(google.protobuf.message.Message):
     targets: global___LoraTargets.ValueType
     """Which layers are adapted."""
     resolution: builtins.int
-    """Side in pixels of the square that pictures are cropped to; a multiple of the base model's size step, 64 to 2048."""
+    """Side in pixels of the square that pictures are cropped to, or, with `aspect_buckets`, whose area they have; a multiple of
+    the base model's size step, 64 to 2048.
+    """
     seed: builtins.int
     """Seed of everything random, 0 to 2^63 - 1. The same seed, dataset and config give the same adapter on the same hardware.
     Default: drawn by the server.
@@ -312,7 +519,7 @@ class TrainingConfig(google.protobuf.message.Message):
     precision: global___Precision.ValueType
     """Number format of the passes."""
     min_snr_gamma: builtins.float
-    """Min-SNR loss weighting (Hang et al. 2023) with this gamma, above 0 and at most 100; 0 turns it off."""
+    """Gamma of min-SNR weighting, above 0 and at most 100. Default: 5, used where `loss_weighting` says so."""
     caption_dropout: builtins.float
     """Chance per picture and step that its caption is emptied, 0 to 0.5: keeps guidance working."""
     prior_weight: builtins.float
@@ -323,6 +530,59 @@ class TrainingConfig(google.protobuf.message.Message):
     """Class pictures for prior preservation, 1 to 1,000; generated once per base model and class, then reused."""
     checkpoint_every: builtins.int
     """Steps between checkpoints, 1 to 20,000. A killed worker loses at most the steps since the last one."""
+    preset: global___Preset.ValueType
+    """How much time the training may take. Default: BALANCED."""
+    adapter_type: global___AdapterType.ValueType
+    """LoRA or DoRA. Default: LoRA."""
+    text_encoder_learning_rate: builtins.float
+    """Learning rate of a LoRA of the same rank on the text encoder's attention, above 0 and at most 0.1; 0, the default, leaves
+    the text encoder alone.
+    """
+    loss_weighting: global___LossWeighting.ValueType
+    """How much each timestep counts."""
+    noise_offset: builtins.float
+    """Standard deviation of an offset that is drawn once per picture and channel and added to its noise, so that very dark and
+    very bright pictures can be learned; 0, the default, to 1 (https://www.crosslabs.org/blog/diffusion-with-offset-noise).
+    """
+    optimizer: global___Optimizer.ValueType
+    """What turns gradients into updates."""
+    ema_decay: builtins.float
+    """Decay of an exponential moving average of the adapter's weights, which is then what is sampled, validated and published;
+    0 to 0.9999; 0 turns it off.
+    """
+    gradient_accumulation: builtins.int
+    """Batches per optimizer step, 1 to 64: a step sees `batch_size` times this many pictures. Default: 1."""
+    gradient_checkpointing: global___GradientCheckpointing.ValueType
+    """Whether to save memory at the cost of time."""
+    crop: global___Crop.ValueType
+    """Which part of a picture is kept."""
+    aspect_buckets: builtins.bool
+    """Train each picture in the shape, among several of about the same area, that cuts least of it away; otherwise as a square."""
+    horizontal_flip: builtins.bool
+    """Train each picture's mirror image too. Default: false; wrong for faces with a parting, logos or text."""
+    masked_weight: builtins.float
+    """Weight of the loss outside a picture's mask, 0 to 1, for pictures that have one. Default: 0.1."""
+    caption_template: builtins.str
+    """How a picture's prompt is made, at most 200 characters, with `{trigger_word}` in it and perhaps `{class_noun}` and
+    `{caption}`. Where a picture has no caption, a `, ` before `{caption}` goes too. Default:
+    `a picture of {trigger_word} {class_noun}, {caption}`.
+    """
+    sample_every: builtins.int
+    """Steps between sample pictures, 1 to 20,000; 0 draws none. Default: a quarter of `steps`."""
+    validate_every: builtins.int
+    """Steps between validations, 1 to 20,000; 0 turns them off, and the last weights are published. Default: an eighth of `steps`."""
+    validation_images: builtins.int
+    """Pictures held out of training to validate on, 0 to 100, and at most half of all; 0 validates on the training pictures.
+    Default: a tenth, where there are 24 or more.
+    """
+    early_stop_patience: builtins.int
+    """End the training after this many validations in a row without a better one, 1 to 100; 0, the default, never does."""
+    @property
+    def sample_prompts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What samples show, 1 to 4 prompts, each within the base model's limit of tokens; drawn with the same seeds every time.
+        Default: two prompts made from trigger word and class noun.
+        """
+
     def __init__(
         self,
         *,
@@ -341,23 +601,70 @@ class TrainingConfig(google.protobuf.message.Message):
         prior_weight: builtins.float | None = ...,
         prior_images: builtins.int | None = ...,
         checkpoint_every: builtins.int | None = ...,
+        preset: global___Preset.ValueType | None = ...,
+        adapter_type: global___AdapterType.ValueType | None = ...,
+        text_encoder_learning_rate: builtins.float | None = ...,
+        loss_weighting: global___LossWeighting.ValueType | None = ...,
+        noise_offset: builtins.float | None = ...,
+        optimizer: global___Optimizer.ValueType | None = ...,
+        ema_decay: builtins.float | None = ...,
+        gradient_accumulation: builtins.int | None = ...,
+        gradient_checkpointing: global___GradientCheckpointing.ValueType | None = ...,
+        crop: global___Crop.ValueType | None = ...,
+        aspect_buckets: builtins.bool | None = ...,
+        horizontal_flip: builtins.bool | None = ...,
+        masked_weight: builtins.float | None = ...,
+        caption_template: builtins.str | None = ...,
+        sample_every: builtins.int | None = ...,
+        sample_prompts: collections.abc.Iterable[builtins.str] | None = ...,
+        validate_every: builtins.int | None = ...,
+        validation_images: builtins.int | None = ...,
+        early_stop_patience: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_alpha", b"_alpha", "_batch_size", b"_batch_size", "_caption_dropout", b"_caption_dropout", "_checkpoint_every", b"_checkpoint_every", "_learning_rate", b"_learning_rate", "_min_snr_gamma", b"_min_snr_gamma", "_precision", b"_precision", "_prior_images", b"_prior_images", "_prior_weight", b"_prior_weight", "_rank", b"_rank", "_resolution", b"_resolution", "_seed", b"_seed", "_steps", b"_steps", "_targets", b"_targets", "_warmup_steps", b"_warmup_steps", "alpha", b"alpha", "batch_size", b"batch_size", "caption_dropout", b"caption_dropout", "checkpoint_every", b"checkpoint_every", "learning_rate", b"learning_rate", "min_snr_gamma", b"min_snr_gamma", "precision", b"precision", "prior_images", b"prior_images", "prior_weight", b"prior_weight", "rank", b"rank", "resolution", b"resolution", "seed", b"seed", "steps", b"steps", "targets", b"targets", "warmup_steps", b"warmup_steps"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_alpha", b"_alpha", "_batch_size", b"_batch_size", "_caption_dropout", b"_caption_dropout", "_checkpoint_every", b"_checkpoint_every", "_learning_rate", b"_learning_rate", "_min_snr_gamma", b"_min_snr_gamma", "_precision", b"_precision", "_prior_images", b"_prior_images", "_prior_weight", b"_prior_weight", "_rank", b"_rank", "_resolution", b"_resolution", "_seed", b"_seed", "_steps", b"_steps", "_targets", b"_targets", "_warmup_steps", b"_warmup_steps", "alpha", b"alpha", "batch_size", b"batch_size", "caption_dropout", b"caption_dropout", "checkpoint_every", b"checkpoint_every", "learning_rate", b"learning_rate", "min_snr_gamma", b"min_snr_gamma", "precision", b"precision", "prior_images", b"prior_images", "prior_weight", b"prior_weight", "rank", b"rank", "resolution", b"resolution", "seed", b"seed", "steps", b"steps", "targets", b"targets", "warmup_steps", b"warmup_steps"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_adapter_type", b"_adapter_type", "_alpha", b"_alpha", "_aspect_buckets", b"_aspect_buckets", "_batch_size", b"_batch_size", "_caption_dropout", b"_caption_dropout", "_caption_template", b"_caption_template", "_checkpoint_every", b"_checkpoint_every", "_crop", b"_crop", "_early_stop_patience", b"_early_stop_patience", "_ema_decay", b"_ema_decay", "_gradient_accumulation", b"_gradient_accumulation", "_gradient_checkpointing", b"_gradient_checkpointing", "_horizontal_flip", b"_horizontal_flip", "_learning_rate", b"_learning_rate", "_loss_weighting", b"_loss_weighting", "_masked_weight", b"_masked_weight", "_min_snr_gamma", b"_min_snr_gamma", "_noise_offset", b"_noise_offset", "_optimizer", b"_optimizer", "_precision", b"_precision", "_preset", b"_preset", "_prior_images", b"_prior_images", "_prior_weight", b"_prior_weight", "_rank", b"_rank", "_resolution", b"_resolution", "_sample_every", b"_sample_every", "_seed", b"_seed", "_steps", b"_steps", "_targets", b"_targets", "_text_encoder_learning_rate", b"_text_encoder_learning_rate", "_validate_every", b"_validate_every", "_validation_images", b"_validation_images", "_warmup_steps", b"_warmup_steps", "adapter_type", b"adapter_type", "alpha", b"alpha", "aspect_buckets", b"aspect_buckets", "batch_size", b"batch_size", "caption_dropout", b"caption_dropout", "caption_template", b"caption_template", "checkpoint_every", b"checkpoint_every", "crop", b"crop", "early_stop_patience", b"early_stop_patience", "ema_decay", b"ema_decay", "gradient_accumulation", b"gradient_accumulation", "gradient_checkpointing", b"gradient_checkpointing", "horizontal_flip", b"horizontal_flip", "learning_rate", b"learning_rate", "loss_weighting", b"loss_weighting", "masked_weight", b"masked_weight", "min_snr_gamma", b"min_snr_gamma", "noise_offset", b"noise_offset", "optimizer", b"optimizer", "precision", b"precision", "preset", b"preset", "prior_images", b"prior_images", "prior_weight", b"prior_weight", "rank", b"rank", "resolution", b"resolution", "sample_every", b"sample_every", "seed", b"seed", "steps", b"steps", "targets", b"targets", "text_encoder_learning_rate", b"text_encoder_learning_rate", "validate_every", b"validate_every", "validation_images", b"validation_images", "warmup_steps", b"warmup_steps"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_adapter_type", b"_adapter_type", "_alpha", b"_alpha", "_aspect_buckets", b"_aspect_buckets", "_batch_size", b"_batch_size", "_caption_dropout", b"_caption_dropout", "_caption_template", b"_caption_template", "_checkpoint_every", b"_checkpoint_every", "_crop", b"_crop", "_early_stop_patience", b"_early_stop_patience", "_ema_decay", b"_ema_decay", "_gradient_accumulation", b"_gradient_accumulation", "_gradient_checkpointing", b"_gradient_checkpointing", "_horizontal_flip", b"_horizontal_flip", "_learning_rate", b"_learning_rate", "_loss_weighting", b"_loss_weighting", "_masked_weight", b"_masked_weight", "_min_snr_gamma", b"_min_snr_gamma", "_noise_offset", b"_noise_offset", "_optimizer", b"_optimizer", "_precision", b"_precision", "_preset", b"_preset", "_prior_images", b"_prior_images", "_prior_weight", b"_prior_weight", "_rank", b"_rank", "_resolution", b"_resolution", "_sample_every", b"_sample_every", "_seed", b"_seed", "_steps", b"_steps", "_targets", b"_targets", "_text_encoder_learning_rate", b"_text_encoder_learning_rate", "_validate_every", b"_validate_every", "_validation_images", b"_validation_images", "_warmup_steps", b"_warmup_steps", "adapter_type", b"adapter_type", "alpha", b"alpha", "aspect_buckets", b"aspect_buckets", "batch_size", b"batch_size", "caption_dropout", b"caption_dropout", "caption_template", b"caption_template", "checkpoint_every", b"checkpoint_every", "crop", b"crop", "early_stop_patience", b"early_stop_patience", "ema_decay", b"ema_decay", "gradient_accumulation", b"gradient_accumulation", "gradient_checkpointing", b"gradient_checkpointing", "horizontal_flip", b"horizontal_flip", "learning_rate", b"learning_rate", "loss_weighting", b"loss_weighting", "masked_weight", b"masked_weight", "min_snr_gamma", b"min_snr_gamma", "noise_offset", b"noise_offset", "optimizer", b"optimizer", "precision", b"precision", "preset", b"preset", "prior_images", b"prior_images", "prior_weight", b"prior_weight", "rank", b"rank", "resolution", b"resolution", "sample_every", b"sample_every", "sample_prompts", b"sample_prompts", "seed", b"seed", "steps", b"steps", "targets", b"targets", "text_encoder_learning_rate", b"text_encoder_learning_rate", "validate_every", b"validate_every", "validation_images", b"validation_images", "warmup_steps", b"warmup_steps"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_adapter_type", b"_adapter_type"]) -> typing.Literal["adapter_type"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_alpha", b"_alpha"]) -> typing.Literal["alpha"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_aspect_buckets", b"_aspect_buckets"]) -> typing.Literal["aspect_buckets"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_caption_dropout", b"_caption_dropout"]) -> typing.Literal["caption_dropout"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_caption_template", b"_caption_template"]) -> typing.Literal["caption_template"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_every", b"_checkpoint_every"]) -> typing.Literal["checkpoint_every"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_crop", b"_crop"]) -> typing.Literal["crop"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_early_stop_patience", b"_early_stop_patience"]) -> typing.Literal["early_stop_patience"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_ema_decay", b"_ema_decay"]) -> typing.Literal["ema_decay"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_gradient_accumulation", b"_gradient_accumulation"]) -> typing.Literal["gradient_accumulation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing"]) -> typing.Literal["gradient_checkpointing"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_horizontal_flip", b"_horizontal_flip"]) -> typing.Literal["horizontal_flip"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_learning_rate", b"_learning_rate"]) -> typing.Literal["learning_rate"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_loss_weighting", b"_loss_weighting"]) -> typing.Literal["loss_weighting"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_masked_weight", b"_masked_weight"]) -> typing.Literal["masked_weight"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_min_snr_gamma", b"_min_snr_gamma"]) -> typing.Literal["min_snr_gamma"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_noise_offset", b"_noise_offset"]) -> typing.Literal["noise_offset"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_optimizer", b"_optimizer"]) -> typing.Literal["optimizer"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_precision", b"_precision"]) -> typing.Literal["precision"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_preset", b"_preset"]) -> typing.Literal["preset"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_prior_images", b"_prior_images"]) -> typing.Literal["prior_images"] | None: ...
     @typing.overload
@@ -367,11 +674,19 @@ class TrainingConfig(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_resolution", b"_resolution"]) -> typing.Literal["resolution"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_sample_every", b"_sample_every"]) -> typing.Literal["sample_every"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_steps", b"_steps"]) -> typing.Literal["steps"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_targets", b"_targets"]) -> typing.Literal["targets"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_text_encoder_learning_rate", b"_text_encoder_learning_rate"]) -> typing.Literal["text_encoder_learning_rate"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_validate_every", b"_validate_every"]) -> typing.Literal["validate_every"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_validation_images", b"_validation_images"]) -> typing.Literal["validation_images"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_warmup_steps", b"_warmup_steps"]) -> typing.Literal["warmup_steps"] | None: ...
 
@@ -385,8 +700,11 @@ class TrainingEstimate(google.protobuf.message.Message):
 
     DURATION_FIELD_NUMBER: builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: builtins.int
+    BASIS_FIELD_NUMBER: builtins.int
     peak_memory_bytes: builtins.int
     """Most device memory held at once, in bytes."""
+    basis: builtins.str
+    """What it was derived from, for a person: an earlier training on this deployment, or figures of named hardware."""
     @property
     def duration(self) -> google.protobuf.duration_pb2.Duration:
         """Wall time from the moment a worker takes it."""
@@ -396,9 +714,10 @@ class TrainingEstimate(google.protobuf.message.Message):
         *,
         duration: google.protobuf.duration_pb2.Duration | None = ...,
         peak_memory_bytes: builtins.int = ...,
+        basis: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["duration", b"duration"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["duration", b"duration", "peak_memory_bytes", b"peak_memory_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["basis", b"basis", "duration", b"duration", "peak_memory_bytes", b"peak_memory_bytes"]) -> None: ...
 
 global___TrainingEstimate = TrainingEstimate
 
@@ -411,8 +730,8 @@ class TrainingFailure(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     reason: builtins.str
-    """Stable, in UPPER_SNAKE_CASE, for programs: NON_FINITE_LOSS, ADAPTER_WITHOUT_EFFECT, ADAPTER_NOT_PROVEN, CHECKPOINT_DAMAGED,
-    BASE_MODEL_UNAVAILABLE, WORKER_CRASHED or INTERNAL.
+    """Stable, in UPPER_SNAKE_CASE, for programs: NON_FINITE_LOSS, OUT_OF_MEMORY, STAGE_STUCK, ADAPTER_WITHOUT_EFFECT,
+    ADAPTER_NOT_PROVEN, CHECKPOINT_DAMAGED, BASE_MODEL_UNAVAILABLE, WORKER_CRASHED or INTERNAL.
     """
     message: builtins.str
     """For a person: what happened and what to do."""
@@ -537,6 +856,8 @@ class TrainingEvent(google.protobuf.message.Message):
         PROMPT_FIELD_NUMBER: builtins.int
         SEED_FIELD_NUMBER: builtins.int
         CONTENT_FIELD_NUMBER: builtins.int
+        ARTIFACT_ID_FIELD_NUMBER: builtins.int
+        MEMORISATION_FIELD_NUMBER: builtins.int
         step: builtins.int
         """Optimizer steps behind it."""
         prompt: builtins.str
@@ -544,7 +865,15 @@ class TrainingEvent(google.protobuf.message.Message):
         seed: builtins.int
         """Seed of its noise."""
         content: builtins.bytes
-        """A PNG file, at most 1 MiB."""
+        """The file, at most 1 MiB: PNG, or WebP where a PNG would be larger. It is also an artifact of the adapter, once that
+        exists.
+        """
+        artifact_id: builtins.str
+        """For example `samples/000035-0.png`: the artifact's id."""
+        memorisation: builtins.float
+        """How near it is to the nearest training picture, as a share of how near those are to each other: above 1 is copying.
+        By the same measure as `Evaluation.memorisation` of toon bases, for every base model. Absent for fewer than 2 pictures.
+        """
         def __init__(
             self,
             *,
@@ -552,8 +881,36 @@ class TrainingEvent(google.protobuf.message.Message):
             prompt: builtins.str = ...,
             seed: builtins.int = ...,
             content: builtins.bytes = ...,
+            artifact_id: builtins.str = ...,
+            memorisation: builtins.float | None = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["content", b"content", "prompt", b"prompt", "seed", b"seed", "step", b"step"]) -> None: ...
+        def HasField(self, field_name: typing.Literal["_memorisation", b"_memorisation", "memorisation", b"memorisation"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["_memorisation", b"_memorisation", "artifact_id", b"artifact_id", "content", b"content", "memorisation", b"memorisation", "prompt", b"prompt", "seed", b"seed", "step", b"step"]) -> None: ...
+        def WhichOneof(self, oneof_group: typing.Literal["_memorisation", b"_memorisation"]) -> typing.Literal["memorisation"] | None: ...
+
+    @typing.final
+    class Validated(google.protobuf.message.Message):
+        """The adapter as it is now was validated, on fixed noise and timesteps."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        STEP_FIELD_NUMBER: builtins.int
+        LOSS_FIELD_NUMBER: builtins.int
+        BEST_FIELD_NUMBER: builtins.int
+        step: builtins.int
+        """Optimizer steps behind it."""
+        loss: builtins.float
+        """Mean loss, unweighted: over held-out pictures, or over training pictures where none are held out."""
+        best: builtins.bool
+        """True where it is the lowest so far: this is then what will be published."""
+        def __init__(
+            self,
+            *,
+            step: builtins.int = ...,
+            loss: builtins.float = ...,
+            best: builtins.bool = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["best", b"best", "loss", b"loss", "step", b"step"]) -> None: ...
 
     @typing.final
     class Notice(google.protobuf.message.Message):
@@ -564,8 +921,12 @@ class TrainingEvent(google.protobuf.message.Message):
         REASON_FIELD_NUMBER: builtins.int
         MESSAGE_FIELD_NUMBER: builtins.int
         reason: builtins.str
-        """Stable, in UPPER_SNAKE_CASE: RESUMED (a worker goes on from a checkpoint) or EVALUATION_FAILED (the adapter is proven
-        and will be published, without an evaluation).
+        """Stable, in UPPER_SNAKE_CASE. RESUMED: a worker goes on from a checkpoint. NON_FINITE_SKIPPED: steps whose loss or
+        gradient was not finite changed nothing. LEARNING_RATE_LOWERED: too many such steps; the last good weights are trained
+        on at half the rate. GRADIENT_CHECKPOINTING_ON: memory would not suffice otherwise. OUT_OF_MEMORY_RETRIED: memory ran
+        out, and the training goes on in smaller parts. PRECISION_REPLACED: the device cannot compute in the one asked for.
+        EARLY_STOPPED: no better validation for as long as asked. SAMPLES_FAILED: no sample pictures this time.
+        EVALUATION_FAILED: the adapter is proven and will be published, without an evaluation.
         """
         message: builtins.str
         """One sentence."""
@@ -634,6 +995,7 @@ class TrainingEvent(google.protobuf.message.Message):
     ENDED_FIELD_NUMBER: builtins.int
     SAMPLE_READY_FIELD_NUMBER: builtins.int
     EVALUATED_FIELD_NUMBER: builtins.int
+    VALIDATED_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Position in the log, from 1."""
     epoch: builtins.int
@@ -668,11 +1030,15 @@ class TrainingEvent(google.protobuf.message.Message):
 
     @property
     def sample_ready(self) -> global___TrainingEvent.SampleReady:
-        """A picture made by the adapter as it is now, always of the same prompt and seed. Not built yet: never sent."""
+        """A picture made by the adapter as it is now, always of the same prompt and seed."""
 
     @property
     def evaluated(self) -> global___TrainingEvent.Evaluated:
         """The adapter was measured. Comes shortly before the end, where there is a judge for the base model."""
+
+    @property
+    def validated(self) -> global___TrainingEvent.Validated:
+        """The adapter as it is now was validated."""
 
     def __init__(
         self,
@@ -688,9 +1054,10 @@ class TrainingEvent(google.protobuf.message.Message):
         ended: global___TrainingEvent.Ended | None = ...,
         sample_ready: global___TrainingEvent.SampleReady | None = ...,
         evaluated: global___TrainingEvent.Evaluated | None = ...,
+        validated: global___TrainingEvent.Validated | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "evaluated", b"evaluated", "kind", b"kind", "notice", b"notice", "progress", b"progress", "sample_ready", b"sample_ready", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "epoch", b"epoch", "evaluated", b"evaluated", "kind", b"kind", "notice", b"notice", "progress", b"progress", "sample_ready", b"sample_ready", "sequence", b"sequence", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "stage_started", "progress", "checkpoint_saved", "notice", "ended", "sample_ready", "evaluated"] | None: ...
+    def HasField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "evaluated", b"evaluated", "kind", b"kind", "notice", b"notice", "progress", b"progress", "sample_ready", b"sample_ready", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time", "validated", b"validated"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "ended", b"ended", "epoch", b"epoch", "evaluated", b"evaluated", "kind", b"kind", "notice", b"notice", "progress", b"progress", "sample_ready", b"sample_ready", "sequence", b"sequence", "stage_started", b"stage_started", "state_changed", b"state_changed", "time", b"time", "validated", b"validated"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "stage_started", "progress", "checkpoint_saved", "notice", "ended", "sample_ready", "evaluated", "validated"] | None: ...
 
 global___TrainingEvent = TrainingEvent
