@@ -14,7 +14,9 @@ BUNDLED = {"toon-64": Path(__file__).parent / "toon_64"}
 
 SchedulerName = Literal["ddim", "euler", "dpm_solver_multistep"]
 TargetsName = Literal["attention", "attention_and_convolution", "all"]
-PrecisionName = Literal["float32", "bfloat16"]
+PrecisionName = Literal["float32", "bfloat16", "float16"]
+OptimizerName = Literal["adamw", "prodigy"]
+CropName = Literal["centre", "salient"]
 JudgeName = Literal["toon"]
 
 
@@ -45,6 +47,8 @@ class TrainingDefaults:
     caption_dropout: float
     prior_images: int
     checkpoint_every: int
+    aspect_buckets: bool
+    crop: CropName
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class BaseModelEntry:
     max_prompt_tokens: int
     generation: GenerationDefaults
     training: TrainingDefaults
+    sample_scenes: tuple[str, ...]
+    """What follows the subject in the prompts of sample pictures."""
     judge: JudgeName | None
     """Its own judge of pictures; None: what the operator provides."""
 
@@ -80,6 +86,7 @@ class _Preset:
     class_noun: str
     generation: GenerationDefaults
     training: TrainingDefaults
+    sample_scenes: tuple[str, ...]
     judge: JudgeName | None = None
 
 
@@ -98,7 +105,10 @@ _STABLE_DIFFUSION = _Preset(
         caption_dropout=0.05,
         prior_images=100,
         checkpoint_every=100,
+        aspect_buckets=True,
+        crop="salient",
     ),
+    sample_scenes=(", portrait", ", on a beach"),
 )
 _PRESETS = {
     "toon-64": _Preset(
@@ -116,7 +126,11 @@ _PRESETS = {
             caption_dropout=0.05,
             prior_images=32,
             checkpoint_every=50,
+            # It has only ever seen squares, and framing is something that prompts say.
+            aspect_buckets=False,
+            crop="centre",
         ),
+        sample_scenes=(", happy, blue background", ", surprised, green background, close-up"),
         judge="toon",
     )
 }
@@ -164,5 +178,6 @@ def describe(name: str, folder: Path) -> BaseModelEntry:
         max_prompt_tokens=longest - 2,
         generation=preset.generation,
         training=preset.training,
+        sample_scenes=preset.sample_scenes,
         judge=preset.judge,
     )

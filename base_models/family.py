@@ -5,14 +5,15 @@ A family is one file that implements `BaseModel`; nothing else knows how one fam
 Shapes: B batch, C channels, H/W height and width, T tokens, D features. Pixels are in [-1, 1].
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from base_models.catalog import TargetsName
 
+Prediction = Literal["epsilon", "v_prediction"]
 Conditioning = dict[str, Tensor]
 """What the denoiser is told about a prompt: named tensors, batch first, so that rows can be gathered and mixed."""
 
@@ -25,8 +26,10 @@ class BaseModel(Protocol):
     device: torch.device
     denoiser: torch.nn.Module
     """The network that LoRA layers are added to; frozen."""
-    prefix: str
-    """What the denoiser's keys begin with in an adapter file, for example `unet`."""
+    adaptable: Mapping[str, torch.nn.Module]
+    """Modules that adapters may change, by what their keys begin with in an adapter file; the denoiser first."""
+    prediction: Prediction
+    """What the denoiser predicts."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of B prompts. Prompts that are too long were refused before; they are not cut here."""
@@ -56,8 +59,8 @@ class BaseModel(Protocol):
         """What `predict` should have said."""
         ...
 
-    def min_snr_weights(self, timesteps_B: Tensor, gamma: float) -> Tensor:
-        """Loss weights_B of Min-SNR-gamma (Hang et al. 2023, https://arxiv.org/abs/2303.09556, section 3.4)."""
+    def snr(self, timesteps_B: Tensor) -> Tensor:
+        """Signal-to-noise ratios_B at the given timesteps: of the variances of picture and noise."""
         ...
 
     def generate(
@@ -71,4 +74,8 @@ class BaseModel(Protocol):
 
     def lora_modules(self, targets: TargetsName) -> list[str]:
         """Name endings of the denoiser's modules that get a LoRA."""
+        ...
+
+    def text_encoder_lora_modules(self) -> list[str]:
+        """Name endings of the text encoders' modules that get a LoRA where asked."""
         ...

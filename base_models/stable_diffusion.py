@@ -16,6 +16,7 @@ from base_models.catalog import BaseModelEntry, TargetsName
 from base_models.family import Conditioning
 
 _ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+_TEXT_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 _CONVOLUTION = ["conv1", "conv2", "conv_shortcut"]
 _ROUND_ATTENTION = ["ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
 _TARGETS: dict[TargetsName, list[str]] = {
@@ -57,6 +58,8 @@ class StableDiffusion:
         self.pipeline = load_pipeline(entry, device, torch.float32)
         self.denoiser = self.pipeline.unet.to(memory_format=torch.channels_last)
         self._noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
+        self.adaptable = {"unet": self.denoiser, "text_encoder": self.pipeline.text_encoder}
+        self.prediction = self._noise.config.prediction_type
         self._alphas_cumprod = self._noise.alphas_cumprod.to(device)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
@@ -87,12 +90,9 @@ class StableDiffusion:
             return self._noise.get_velocity(latents_BCHW, noise_BCHW, timesteps_B)
         return noise_BCHW
 
-    def min_snr_weights(self, timesteps_B: Tensor, gamma: float) -> Tensor:
+    def snr(self, timesteps_B: Tensor) -> Tensor:
         alphas_B = self._alphas_cumprod[timesteps_B]
-        snr_B = alphas_B / (1 - alphas_B)
-        # Dividing by SNR turns a weight on the predicted picture into one on the noise, by SNR + 1 into one on v.
-        scale_B = snr_B + 1 if self._noise.config.prediction_type == "v_prediction" else snr_B
-        return snr_B.clamp(max=gamma) / scale_B
+        return alphas_B / (1 - alphas_B)
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], size: int, between_steps: Callable[[], None] = lambda: None
@@ -115,3 +115,6 @@ class StableDiffusion:
 
     def lora_modules(self, targets: TargetsName) -> list[str]:
         return _TARGETS[targets]
+
+    def text_encoder_lora_modules(self) -> list[str]:
+        return _TEXT_ATTENTION

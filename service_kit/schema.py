@@ -61,6 +61,16 @@ def events_prefix(name: TrainingName) -> str:
     return f"{name}/events/"
 
 
+def training_file(name: TrainingName, artifact_id: str) -> str:
+    """A file that the worker made along the way, for example `samples/000035-0.png`; written again by a takeover."""
+    return f"{name}/{artifact_id}"
+
+
+def training_samples_prefix(name: TrainingName) -> str:
+    """All sample pictures of a training, by step."""
+    return f"{name}/samples/"
+
+
 def checkpoint_file(name: TrainingName, epoch: int, step: int, filename: str) -> str:
     """A file of a checkpoint. The epoch keeps two workers apart; never changed by another epoch."""
     return f"{name}/checkpoints/{epoch:06d}-{step:08d}/{filename}"

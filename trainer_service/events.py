@@ -68,6 +68,28 @@ class Evaluated(BaseModel):
     evaluation: EvaluationEntry
 
 
+class Validated(BaseModel):
+    """The weights that count were validated; the best so far are what is published."""
+
+    kind: Literal["validated"] = "validated"
+    step: int
+    loss: float
+    best: bool
+
+
+class SampleReady(BaseModel):
+    """A sample picture lies in the bucket, as a file of the training named by `artifact_id`."""
+
+    kind: Literal["sample_ready"] = "sample_ready"
+    step: int
+    prompt: str
+    seed: int
+    artifact_id: str
+    memorisation: float | None
+    content: bytes = Field(default=b"", exclude=True)
+    """The file; not part of the log, filled in for whoever watches."""
+
+
 class Ended(BaseModel):
     """The training reached a final state: the last event."""
 
@@ -77,7 +99,9 @@ class Ended(BaseModel):
     adapter: str = ""
 
 
-Happening = StateChanged | StageStarted | Progress | CheckpointSaved | Notice | Evaluated | Ended
+Happening = (
+    StateChanged | StageStarted | Progress | CheckpointSaved | Notice | Validated | SampleReady | Evaluated | Ended
+)
 
 
 class Event(BaseModel):

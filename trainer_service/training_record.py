@@ -11,7 +11,7 @@ from service_kit.document import Document
 from service_kit.names import AdapterName, AdapterVersionName, DatasetName, TrainingName
 from trainer_service.events import Failure
 from trainer_service.lifecycle import State, move
-from trainer_service.training_config import TrainingConfig
+from trainer_service.training_config import TrainingConfig, training_prompt
 
 HEARTBEAT_S = 5.0
 # The holder stops by itself well before anybody else may take over.
@@ -56,7 +56,7 @@ class TrainingRecord(Document):
     trigger_word: str
     class_noun: str
     config: TrainingConfig
-    given_config: dict[str, int | float | str]
+    given_config: dict[str, int | float | str | bool | tuple[str, ...]]
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -82,7 +82,7 @@ class TrainingRecord(Document):
 
     def prompt(self, caption: str) -> str:
         """The prompt that a picture is trained with."""
-        return training_prompt(self.trigger_word, self.class_noun, caption)
+        return training_prompt(self.config.caption_template, self.trigger_word, self.class_noun, caption)
 
     def taken(self, holder: str, now: datetime) -> "TrainingRecord":
         """The record after `holder` takes the lease: a new epoch, from which older holders are shut out."""
@@ -135,14 +135,8 @@ class TrainingRecord(Document):
                 "failure": failure,
                 "ended_at": now,
                 "holder": "",
-                "completed_steps": self.config.steps if state is State.SUCCEEDED else self.completed_steps,
             }
         )
-
-
-def training_prompt(trigger_word: str, class_noun: str, caption: str) -> str:
-    """The prompt that a picture is trained with: the subject, and what its caption says besides."""
-    return ", ".join(filter(None, (f"a picture of {trigger_word} {class_noun}", caption)))
 
 
 class LeaseWatch:

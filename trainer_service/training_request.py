@@ -9,7 +9,7 @@ from base_models.catalog import BaseModelEntry
 from service_kit.errors import Violations
 from service_kit.names import DatasetName, MalformedName, ProjectName, check_id
 from trainer_service.request_id import check_request_id
-from trainer_service.training_config import check_ranges
+from trainer_service.training_config import Given, check_ranges
 
 DEFAULT_TRIGGER_WORD = "sks"
 _MAX_TRIGGER = 32
@@ -26,7 +26,7 @@ class TrainingRequest:
     base_model: str
     trigger_word: str
     class_noun: str
-    config: Mapping[str, int | float | str]
+    config: Given
     request_id: str
     validate_only: bool
     new_version: bool
@@ -42,7 +42,7 @@ class CheckedRequest:
     entry: BaseModelEntry
     trigger_word: str
     class_noun: str
-    config: dict[str, int | float | str] = field(default_factory=dict)
+    config: dict[str, int | float | str | bool | tuple[str, ...]] = field(default_factory=dict)
 
     def digest(self, new_version: bool) -> str:
         """Equal for requests that ask for the same training."""

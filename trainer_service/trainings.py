@@ -13,7 +13,7 @@ from datetime import datetime
 from base_models.catalog import BaseModelEntry
 from service_kit import schema
 from service_kit.adapter_manifest import AdapterReservation, is_abandoned, read_reservation, versions
-from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing
+from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing, Violations
 from service_kit.names import AdapterName, ProjectName, TrainingName
 from service_kit.store import ObjectExists, ObjectStore
 from trainer_service.dataset_record import MINIMUM_IMAGES, DatasetRecord
@@ -24,8 +24,8 @@ from trainer_service.journal import Journal
 from trainer_service.lifecycle import State
 from trainer_service.paging import PageRequest, page_of_ids
 from trainer_service.request_id import derived_id
-from trainer_service.training_config import MAX_SEED, decide
-from trainer_service.training_record import TrainingDataset, TrainingImage, TrainingRecord, training_prompt
+from trainer_service.training_config import DEFAULT_CAPTION_TEMPLATE, MAX_SEED, TrainingConfig, decide, training_prompt
+from trainer_service.training_record import TrainingDataset, TrainingImage, TrainingRecord
 from trainer_service.training_request import CheckedRequest, TrainingRequest, check_request
 from trainer_service.training_store import TrainingStore
 
@@ -72,14 +72,15 @@ class Trainings:
         if earlier is not None:
             return earlier
         dataset = self._datasets.get(checked.dataset)
-        self._check_dataset(checked, dataset)
+        config = self._decide(name, checked, dataset)
+        self._check_dataset(checked, config, dataset)
         adapter = AdapterName(project, checked.adapter_id)
         if request.validate_only:
             version = self._free_version(adapter, name, request.new_version)
-            return Created(self._record(name, checked, request, version, ""), dataset, stored=False)
+            return Created(self._record(name, checked, config, request, version, ""), dataset, stored=False)
         version = self._reserve(adapter, name, request.new_version)
         queue_key = schema.queue_entry(name, int(self._now().timestamp() * 1000))
-        record = self._record(name, checked, request, version, queue_key)
+        record = self._record(name, checked, config, request, version, queue_key)
         images = tuple(TrainingImage(digest=image.digest, caption=image.caption) for image in dataset.accepted)
         snapshot = TrainingDataset(digest=dataset.digest, images=images)
         with contextlib.suppress(ObjectExists):
@@ -130,7 +131,15 @@ class Trainings:
             )
         return Created(record, self._datasets.get(record.dataset_name), stored=True)
 
-    def _check_dataset(self, checked: CheckedRequest, dataset: DatasetRecord) -> None:
+    def _decide(self, name: TrainingName, checked: CheckedRequest, dataset: DatasetRecord) -> TrainingConfig:
+        # A function of the name, so that equal requests train with equal seeds.
+        seed = int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:8]) % (MAX_SEED + 1)
+        template = str(checked.config.get("caption_template", DEFAULT_CAPTION_TEMPLATE))
+        subject = training_prompt(template, checked.trigger_word, checked.class_noun, "")
+        return decide(checked.config, checked.entry, seed, len(dataset.accepted), subject)
+
+    def _check_dataset(self, checked: CheckedRequest, config: TrainingConfig, dataset: DatasetRecord) -> None:
+        """Raise PreconditionUnmet or InvalidRequest where these pictures and this config do not go together."""
         if not dataset.ready:
             raise PreconditionUnmet(
                 "DATASET_NOT_READY",
@@ -138,12 +147,24 @@ class Trainings:
                 f"{dataset.name} has {len(dataset.accepted)} usable pictures; a training starts with {MINIMUM_IMAGES}. "
                 "Its report says what was refused and why.",
             )
-        limit = checked.entry.max_prompt_tokens
+        violations, limit = Violations(), checked.entry.max_prompt_tokens
+        most = len(dataset.accepted) // 2
+        violations.check(
+            config.validation_images <= most,
+            "training.config.validation_images",
+            config.validation_images,
+            f"at most half of {len(dataset.accepted)} pictures, {most}",
+        )
+        for index, prompt in enumerate(config.sample_prompts):
+            tokens = self._count_tokens(checked.entry, prompt)
+            violations.check(
+                tokens <= limit, f"training.config.sample_prompts[{index}]", f"{tokens} tokens", f"at most {limit}"
+            )
+        violations.raise_if_any()
         too_long = []
         for image in dataset.accepted:
-            tokens = self._count_tokens(
-                checked.entry, training_prompt(checked.trigger_word, checked.class_noun, image.caption)
-            )
+            prompt = training_prompt(config.caption_template, checked.trigger_word, checked.class_noun, image.caption)
+            tokens = self._count_tokens(checked.entry, prompt)
             if tokens > limit:
                 too_long.append(f"{image.filename} ({tokens} tokens)")
         if too_long:
@@ -181,10 +202,14 @@ class Trainings:
         return taken[-1] + 1 if taken else 1
 
     def _record(
-        self, name: TrainingName, checked: CheckedRequest, request: TrainingRequest, version: int, queue_key: str
+        self,
+        name: TrainingName,
+        checked: CheckedRequest,
+        config: TrainingConfig,
+        request: TrainingRequest,
+        version: int,
+        queue_key: str,
     ) -> TrainingRecord:
-        # A function of the name, so that equal requests train with equal seeds.
-        seed = int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:8]) % (MAX_SEED + 1)
         return TrainingRecord(
             project=name.project,
             training=name.training,
@@ -197,7 +222,7 @@ class Trainings:
             base_model=checked.entry.name,
             trigger_word=checked.trigger_word,
             class_noun=checked.class_noun,
-            config=decide(checked.config, checked.entry, seed),
+            config=config,
             given_config=checked.config,
             created_at=self._now(),
         )

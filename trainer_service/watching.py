@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from service_kit import schema
 from service_kit.errors import ServiceUnavailable
 from service_kit.names import TrainingName
-from service_kit.store import ObjectStore
-from trainer_service.events import Event
+from service_kit.store import ObjectMissing, ObjectStore
+from trainer_service.events import Event, SampleReady
 from trainer_service.journal import Journal
 from trainer_service.trainings import Trainings
 
@@ -41,7 +42,7 @@ class Watching:
                     event = coming.result()
                     if event is None:
                         return
-                    yield event
+                    yield await asyncio.to_thread(self._with_content, name, event)
                     coming = asyncio.ensure_future(anext(events, None))
                 elif stopped.done():
                     raise ServiceUnavailable("DRAINING", "the service is stopping; watch again from here", _COME_BACK_S)
@@ -50,3 +51,13 @@ class Watching:
         finally:
             coming.cancel()
             stopped.cancel()
+
+    def _with_content(self, name: TrainingName, event: Event) -> Event:
+        if not isinstance(event.what, SampleReady):
+            return event
+        try:
+            content = self._store.get(schema.training_file(name, event.what.artifact_id)).body
+        except ObjectMissing:
+            # The training's files were deleted while somebody watched.
+            content = b""
+        return event.model_copy(update={"what": event.what.model_copy(update={"content": content})})

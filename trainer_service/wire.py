@@ -1,9 +1,11 @@
 """Proto messages to and from this service's own types; with `servicer.py`, the only place that knows both."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -19,16 +21,6 @@ from trainer_service.training_request import TrainingRequest
 from trainer_service.upload import Chunk, Header, ImageStart, Part
 
 N = TypeVar("N")
-
-_TARGETS = {
-    training_pb2.LORA_TARGETS_ATTENTION: "attention",
-    training_pb2.LORA_TARGETS_ATTENTION_AND_CONVOLUTION: "attention_and_convolution",
-    training_pb2.LORA_TARGETS_ALL: "all",
-}
-_PRECISIONS = {training_pb2.PRECISION_FLOAT32: "float32", training_pb2.PRECISION_BFLOAT16: "bfloat16"}
-_ENUM_FIELDS = {"targets": _TARGETS, "precision": _PRECISIONS}
-_WIRE_OF_TARGETS = {word: number for number, word in _TARGETS.items()}
-_WIRE_OF_PRECISION = {word: number for number, word in _PRECISIONS.items()}
 
 
 def parsed(parse: "type[N]", text: str, field: str) -> N:
@@ -67,14 +59,13 @@ def upload_part(message: trainer_pb2.UploadImagesRequest) -> Part:
 def training_request(message: trainer_pb2.CreateTrainingRequest) -> TrainingRequest:
     """What the caller asks for; fields that are not set stay out of `config`."""
     training, given, unknown = message.training, {}, []
-    for descriptor, value in training.config.ListFields():
-        words = _ENUM_FIELDS.get(descriptor.name)
-        if words is None:
-            given[descriptor.name] = value
-        elif value in words:
-            given[descriptor.name] = words[value]
+    for field, value in training.config.ListFields():
+        if field.enum_type is None:
+            given[field.name] = tuple(value) if field.is_repeated else value
+        elif value in field.enum_type.values_by_number and value != 0:
+            given[field.name] = _word(field.enum_type, value)
         elif value != 0:
-            unknown.append((f"training.config.{descriptor.name}", value))
+            unknown.append((f"training.config.{field.name}", value))
     return TrainingRequest(
         parent=message.parent,
         dataset=training.dataset,
@@ -164,6 +155,10 @@ def event(found: events.Event) -> training_pb2.TrainingEvent:
             message.checkpoint_saved.step = step
         case events.Notice(reason=reason, message=text):
             message.notice.reason, message.notice.message = reason, text
+        case events.Validated(step=step, loss=loss, best=best):
+            message.validated.step, message.validated.loss, message.validated.best = step, loss, best
+        case events.SampleReady() as sample:
+            message.sample_ready.CopyFrom(_sample(sample))
         case events.Evaluated(evaluation=entry):
             message.evaluated.evaluation.CopyFrom(evaluation(entry))
         case events.Ended(state=state, failure=failure, adapter=name):
@@ -172,6 +167,17 @@ def event(found: events.Event) -> training_pb2.TrainingEvent:
             if failure is not None:
                 message.ended.failure.reason, message.ended.failure.message = failure.reason, failure.message
     return message
+
+
+def _sample(sample: events.SampleReady) -> training_pb2.TrainingEvent.SampleReady:
+    return training_pb2.TrainingEvent.SampleReady(
+        step=sample.step,
+        prompt=sample.prompt,
+        seed=sample.seed,
+        content=sample.content,
+        artifact_id=sample.artifact_id,
+        memorisation=sample.memorisation,
+    )
 
 
 def adapter(manifest: AdapterManifest) -> adapter_pb2.Adapter:
@@ -184,7 +190,7 @@ def adapter(manifest: AdapterManifest) -> adapter_pb2.Adapter:
         trigger_word=manifest.trigger_word,
         class_noun=manifest.class_noun,
         rank=manifest.rank,
-        targets=_WIRE_OF_TARGETS[manifest.targets],
+        targets=training_pb2.LoraTargets.ValueType(_number(training_pb2.LoraTargets.DESCRIPTOR, manifest.targets)),
         create_time=_timestamp(manifest.created_at),
         artifacts=[artifact(entry) for entry in manifest.artifacts],
         evaluation=manifest.evaluation and evaluation(manifest.evaluation),
@@ -209,11 +215,31 @@ def artifact_header(manifest: AdapterManifest, entry: ArtifactEntry) -> trainer_
     return trainer_pb2.ReadArtifactResponse(header=header)
 
 
-def _config(values: dict[str, int | float | str]) -> training_pb2.TrainingConfig:
-    words = {"targets": _WIRE_OF_TARGETS, "precision": _WIRE_OF_PRECISION}
-    return training_pb2.TrainingConfig(
-        **{name: words[name][str(value)] if name in words else value for name, value in values.items()}  # type: ignore[arg-type]
-    )
+def _config(values: Mapping[str, Any]) -> training_pb2.TrainingConfig:
+    message = training_pb2.TrainingConfig()
+    for name, value in values.items():
+        field = message.DESCRIPTOR.fields_by_name[name]
+        if field.is_repeated:
+            getattr(message, name).extend(value)
+        else:
+            setattr(message, name, _number(field.enum_type, value) if field.enum_type else value)
+    return message
+
+
+def _word(enum: EnumDescriptor, number: int) -> str:
+    """Our word for an enum value: `ADAPTER_TYPE_DORA` is `dora`."""
+    name: str = enum.values_by_number[number].name
+    return name.removeprefix(_prefix(enum)).lower()
+
+
+def _number(enum: EnumDescriptor, word: str) -> int:
+    number: int = enum.values_by_name[_prefix(enum) + word.upper()].number
+    return number
+
+
+def _prefix(enum: EnumDescriptor) -> str:
+    name: str = enum.values_by_number[0].name
+    return name.removesuffix("UNSPECIFIED")
 
 
 def _image_report(image: ImageEntry) -> dataset_pb2.ImageReport:

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from base_models.likeness.appearance import edges, resized
 from base_models.likeness.attributes import AttributeClassifier
 from base_models.likeness.evaluation import similarity
 from base_models.likeness.identity_encoder import IdentityEncoder
 from base_models.likeness.judge import Judge
 
 _SIZE = 64
-_APPEARANCE_SIZE = 32
 # Mean cosine of the training pictures: 0.57 was measured for one character, 0.1 to 0.3 for many of one style.
 _ONE_CHARACTER = 0.37
 _BACKGROUND = re.compile(r"(\w+) background")
@@ -48,34 +47,25 @@ class ToonJudge:
 
     def identity(self, pixels_BCHW: Tensor, training_NCHW: Tensor) -> Tensor:
         """Unit features_BD: of the character where the training pictures agree on one, else of their style."""
-        _, training_ND = self._identity(self._resized(training_NCHW, _SIZE))
+        _, training_ND = self._identity(self._resized(training_NCHW))
         one = len(training_ND) == 1 or similarity(training_ND, training_ND, leave_one_out=True) >= _ONE_CHARACTER
-        style_BD, character_BD = self._identity(self._resized(pixels_BCHW, _SIZE))
+        style_BD, character_BD = self._identity(self._resized(pixels_BCHW))
         return character_BD if one else style_BD
 
     def appearance(self, pixels_BCHW: Tensor) -> Tensor:
-        """The edges of the picture at 32 x 32: the square root of how steep they are, so that faint ones count too.
-
-        Not the pixels: their distance is decided by the background, and any picture on a background that training used
-        would look like a copy. Scaled so that a distance is the root mean square difference of the values.
-        """
-        small_BCHW = self._resized(pixels_BCHW, _APPEARANCE_SIZE)
-        across_BCHW = small_BCHW[:, :, 1:, 1:] - small_BCHW[:, :, 1:, :-1]
-        down_BCHW = small_BCHW[:, :, 1:, 1:] - small_BCHW[:, :, :-1, 1:]
-        edges_BE = (across_BCHW.square() + down_BCHW.square()).sum(1).pow(0.25).flatten(1)
-        return edges_BE / edges_BE.shape[1] ** 0.5
+        return edges(self._placed(pixels_BCHW))
 
     def obedience(self, pixels_BCHW: Tensor, scenes: Sequence[str]) -> float:
         """Share of the pictures whose background is the one that their scene names."""
-        read = self._attributes.predict(self._resized(pixels_BCHW, _SIZE))["background"]
+        read = self._attributes.predict(self._resized(pixels_BCHW))["background"]
         asked = [match[1] for match in map(_BACKGROUND.search, scenes) if match]
         return sum(a == b for a, b in zip(read, asked, strict=True)) / len(asked)
 
-    def _resized(self, pixels_BCHW: Tensor, size: int) -> Tensor:
-        pixels_BCHW = pixels_BCHW.to(next(self._identity.parameters()).device, torch.float32)
-        if pixels_BCHW.shape[-1] == size:
-            return pixels_BCHW
-        return functional.interpolate(pixels_BCHW, size=(size, size), mode="bilinear", antialias=True)
+    def _resized(self, pixels_BCHW: Tensor) -> Tensor:
+        return resized(self._placed(pixels_BCHW), _SIZE)
+
+    def _placed(self, pixels_BCHW: Tensor) -> Tensor:
+        return pixels_BCHW.to(next(self._identity.parameters()).device, torch.float32)
 
 
 def load_toon_judge(device: torch.device) -> Judge:

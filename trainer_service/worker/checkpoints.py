@@ -14,10 +14,13 @@ from service_kit.document import Document
 from service_kit.names import TrainingName
 from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, ObjectStore
 from trainer_service.training_record import LeaseLost
-from trainer_service.worker.training_loop import Snapshot
+from trainer_service.worker.trainee import Weights
+from trainer_service.worker.training_loop import Snapshot, Standing
 
-_LORA = "lora.safetensors"
+_OWN = "own.safetensors"
+_AVERAGE = "average.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
+_BEST = "best.safetensors"
 _MANIFEST = "manifest.json"
 
 
@@ -27,6 +30,7 @@ class CheckpointManifest(Document):
     epoch: int
     step: int
     files: dict[str, str]
+    standing: Standing
 
 
 class CheckpointPointer(Document):
@@ -50,13 +54,16 @@ class Checkpoints:
 
     def save(self, snapshot: Snapshot) -> None:
         """Store a snapshot and make it the one to go on from; older ones are deleted. Raises LeaseLost."""
-        files = {_LORA: _bytes(snapshot.lora), _OPTIMIZER: _bytes(snapshot.optimizer)}
+        weights = snapshot.weights
+        tensors = {_OWN: weights.own, _AVERAGE: weights.average, _OPTIMIZER: weights.optimizer, _BEST: snapshot.best}
+        files = {filename: _bytes(values) for filename, values in tensors.items()}
         for filename, body in files.items():
             self._store.put(self._key(self._epoch, snapshot.step, filename), body)
         manifest = CheckpointManifest(
             epoch=self._epoch,
             step=snapshot.step,
             files={filename: hashlib.sha256(body).hexdigest() for filename, body in files.items()},
+            standing=snapshot.standing,
         )
         self._store.put(self._key(self._epoch, snapshot.step, _MANIFEST), manifest.to_json())
         self._point_to(CheckpointPointer(epoch=self._epoch, step=snapshot.step))
@@ -80,7 +87,8 @@ class Checkpoints:
             if hashlib.sha256(body).hexdigest() != digest:
                 raise DamagedCheckpoint(f"{self._name}: {filename} of step {pointer.step} does not have its hash")
             tensors[filename] = safetensors.torch.load(body)
-        return Snapshot(pointer.step, tensors[_LORA], tensors[_OPTIMIZER])
+        weights = Weights(tensors[_OWN], tensors[_AVERAGE], tensors[_OPTIMIZER])
+        return Snapshot(pointer.step, weights, tensors[_BEST], manifest.standing)
 
     def _point_to(self, pointer: CheckpointPointer) -> None:
         key = schema.checkpoint_pointer(self._name)

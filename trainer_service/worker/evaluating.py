@@ -20,6 +20,7 @@ from base_models.likeness.judge import Judge
 from service_kit.adapter_manifest import EvaluationEntry
 from trainer_service.events import Evaluated
 from trainer_service.training_record import LeaseLost, TrainingRecord
+from trainer_service.worker.autocast import quick
 from trainer_service.worker.interrupts import Cancelled, Draining
 from trainer_service.worker.pictures import Report
 from trainer_service.worker.reloading import reloaded
@@ -37,12 +38,11 @@ Count = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Candidate:
-    """An adapter file that is to be judged, and what it was trained on, as pixels and as latents."""
+    """An adapter file that is to be judged, and the pictures that it was made from, as squares."""
 
     record: TrainingRecord
     body: bytes
     pixels_NCHW: Tensor
-    latents_NCHW: Tensor
 
 
 def evaluate_if_possible(
@@ -80,19 +80,17 @@ def judged(base: BaseModel, candidate: Candidate, judge: Judge, report: Report) 
     """Draw, autoencode, measure. The base model is afterwards as it was before."""
     record, scenes = candidate.record, judge.scenes
     prompts = [record.prompt("") + scene for scene in scenes]
-    latents_MCHW = candidate.latents_NCHW[:_MOST_AUTOENCODED]
-    total = 2 * len(scenes) + len(latents_MCHW)
+    pixels_MCHW = candidate.pixels_NCHW[:_MOST_AUTOENCODED]
+    total = 2 * len(scenes) + len(pixels_MCHW)
 
     def counting(before: int) -> Count:
         return lambda finished: report(before + finished, total)
 
-    # Where the training computes in bfloat16, float32 would make the seconds of this stage minutes.
-    quick = record.config.precision == "bfloat16" and base.device.type == "cuda"
-    with torch.autocast(base.device.type, torch.bfloat16, enabled=quick):
+    with quick(record.config, base.device):
         untuned_BCHW = drawn(base, prompts, record.config.resolution, counting(0))
         with reloaded(base, candidate.body):
             tuned_BCHW = drawn(base, prompts, record.config.resolution, counting(len(scenes)))
-        autoencoded_MCHW = decoded(base, latents_MCHW, counting(2 * len(scenes)))
+        autoencoded_MCHW = autoencoded(base, pixels_MCHW, counting(2 * len(scenes)))
     found = evaluate(
         judge,
         candidate.pixels_NCHW,
@@ -118,14 +116,14 @@ def drawn(base: BaseModel, prompts: Sequence[str], size: int, count: Count) -> T
 
 
 @torch.no_grad()
-def decoded(base: BaseModel, latents_MCHW: Tensor, count: Count) -> Tensor:
-    """Pixels_MCHW on the CPU of training latents, as generated pictures come out of the autoencoder, in groups."""
+def autoencoded(base: BaseModel, pixels_MCHW: Tensor, count: Count) -> Tensor:
+    """Pixels_MCHW on the CPU of training pictures, as generated ones come out of the autoencoder, in groups."""
     groups = []
-    for start in range(0, len(latents_MCHW), _GROUP):
+    for start in range(0, len(pixels_MCHW), _GROUP):
         count(start)
-        made = base.decode_latents(latents_MCHW[start : start + _GROUP])
+        made = base.decode_latents(base.encode_images(pixels_MCHW[start : start + _GROUP]))
         groups.append(made.float().clamp(-1, 1).cpu())
-    count(len(latents_MCHW))
+    count(len(pixels_MCHW))
     return torch.cat(groups)
 
 

@@ -3,7 +3,9 @@
 from base_models.adapter_file import AdapterInvalid
 from trainer_service.events import Failure
 from trainer_service.worker.checkpoints import DamagedCheckpoint
+from trainer_service.worker.gradients import OutOfMemory
 from trainer_service.worker.proof import AdapterNotReproduced, AdapterWithoutEffect
+from trainer_service.worker.training_loop import NonFiniteLoss
 
 
 class TrainingFault(Exception):
@@ -25,6 +27,17 @@ def failure_of(error: Exception) -> Failure:
             )
         case AdapterInvalid() | AdapterNotReproduced():
             return Failure(reason="ADAPTER_NOT_PROVEN", message=str(error))
+        case NonFiniteLoss():
+            return Failure(
+                reason="NON_FINITE_LOSS",
+                message=f"{error}, with half the rate tried three times; lower the learning rate. The last checkpoint "
+                "is kept",
+            )
+        case OutOfMemory():
+            return Failure(
+                reason="OUT_OF_MEMORY",
+                message="one picture at a time with activations computed twice does not fit; lower resolution or rank",
+            )
         case DamagedCheckpoint():
             return Failure(reason="CHECKPOINT_DAMAGED", message=f"{error}; start the training again")
     return Failure(reason="INTERNAL", message="an unexpected error; the worker's log has it")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from base_models.family import BaseModel
-from trainer_service.worker.examples import ExampleSet, pick
+from trainer_service.worker.examples import ExampleSet, chunks_of_one_shape
 from trainer_service.worker.reloading import reloaded
 
 _PROBES = 4
@@ -30,23 +30,22 @@ class Probe:
 
     noisy_BCHW: Tensor
     timesteps_B: Tensor
-    rows_B: Tensor
-    examples: ExampleSet
+    prompts: tuple[str, ...]
 
     @torch.no_grad()
     def predictions(self, base: BaseModel) -> Tensor:
         """What the denoiser says as it is now; float32, without autocast."""
-        return base.predict(self.noisy_BCHW, self.timesteps_B, pick(self.examples.conditioning, self.rows_B))
+        return base.predict(self.noisy_BCHW, self.timesteps_B, base.encode_prompts(self.prompts))
 
 
 def make_probe(base: BaseModel, examples: ExampleSet) -> Probe:
-    """Fixed noise on the first pictures, over the whole range of timesteps."""
-    count = min(_PROBES, len(examples))
-    rows_B = torch.arange(count, device=examples.latents_NCHW.device)
-    latents_BCHW = examples.latents_NCHW[rows_B]
+    """Fixed noise on the first pictures of one shape, over the whole range of timesteps."""
+    rows = next(chunks_of_one_shape(examples.shapes, range(len(examples)), _PROBES))
+    latents_BCHW = examples.latents_of(rows)
     noise_BCHW = torch.randn(latents_BCHW.shape, generator=torch.Generator().manual_seed(0)).to(latents_BCHW.device)
-    timesteps_B = base.timesteps((torch.arange(count) + 0.5) / count).to(latents_BCHW.device)
-    return Probe(base.add_noise(latents_BCHW, noise_BCHW, timesteps_B), timesteps_B, rows_B, examples)
+    timesteps_B = base.timesteps((torch.arange(len(rows)) + 0.5) / len(rows)).to(latents_BCHW.device)
+    noisy_BCHW = base.add_noise(latents_BCHW, noise_BCHW, timesteps_B)
+    return Probe(noisy_BCHW, timesteps_B, tuple(examples.prompts[row] for row in rows))
 
 
 def prove(base: BaseModel, body: bytes, probe: Probe, trained_BCHW: Tensor) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from base_models.catalog import BaseModelEntry
 from base_models.family import BaseModel
+from base_models.likeness.appearance import squares
 from base_models.likeness.judge import Judge
 from base_models.stable_diffusion import StableDiffusion
 from service_kit.errors import ResourceMissing
@@ -24,14 +25,14 @@ from trainer_service.lifecycle import Stage, State
 from trainer_service.training_record import MAX_FRUITLESS_TAKES, LeaseLost, TrainingRecord
 from trainer_service.training_store import TrainingStore
 from trainer_service.worker.evaluating import Candidate, evaluate_if_possible
-from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
 from trainer_service.worker.faults import TrainingFault, failure_of
 from trainer_service.worker.interrupts import Cancelled, Draining, Interrupts
 from trainer_service.worker.lease_keeper import LeaseKeeper
-from trainer_service.worker.pictures import class_pictures, fetch_pictures
+from trainer_service.worker.preparing import prepare
 from trainer_service.worker.proof import prove
 from trainer_service.worker.publishing import is_published, publish
 from trainer_service.worker.reporter import Reporter
+from trainer_service.worker.sampling import Sampler
 from trainer_service.worker.stepping import step_through
 
 _logger = logging.getLogger(__name__)
@@ -59,17 +60,20 @@ class Workbench:
     """Loads the judge of a base model, or says that there is none."""
     bases: dict[str, BaseModel] = field(default_factory=dict)
 
-    def base(self, name: str) -> BaseModel:
+    def entry(self, name: str) -> BaseModelEntry:
+        """The base model's entry on the allow-list. Raises TrainingFault."""
+        entry = self.base_models.get(name)
+        if entry is None:
+            allowed = ", ".join(self.base_models)
+            raise TrainingFault("BASE_MODEL_UNAVAILABLE", f"this worker may use {allowed}, not {name}")
+        return entry
+
+    def base(self, entry: BaseModelEntry) -> BaseModel:
         """The loaded base model; only the latest stays loaded."""
-        if name not in self.bases:
-            entry = self.base_models.get(name)
-            if entry is None:
-                raise TrainingFault(
-                    "BASE_MODEL_UNAVAILABLE", f"this worker may use {', '.join(self.base_models)}, not {name}"
-                )
+        if entry.name not in self.bases:
             self.bases.clear()
-            self.bases[name] = StableDiffusion(entry, self.device)
-        return self.bases[name]
+            self.bases[entry.name] = StableDiffusion(entry, self.device)
+        return self.bases[entry.name]
 
 
 def run_training(bench: Workbench, name: TrainingName, seen_etag: str, interrupts: Interrupts) -> ExitCode:
@@ -127,7 +131,7 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
         )
     if record.cancel_requested:
         raise Cancelled
-    config = record.config
+    entry = bench.entry(record.base_model)
     with Reporter(writer, keeper, interrupts) as reporter:
 
         def report(done: int, total: int) -> None:
@@ -135,34 +139,21 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
             reporter.progress(done, total)
 
         reporter.stage(Stage.LOADING_BASE_MODEL)
-        base = bench.base(record.base_model)
-        reporter.stage(Stage.FETCHING_IMAGES)
-        dataset = TrainingStore(bench.store).dataset(record.name)
-        pixels_NCHW = fetch_pictures(bench.store, record.dataset_name, dataset, config.resolution, report)
-        prior_NCHW = None
-        class_prompt = f"a picture of a {record.class_noun}"
-        if config.prior_weight:
-            reporter.stage(Stage.GENERATING_CLASS_IMAGES)
-            prior_NCHW = class_pictures(bench.store, base, class_prompt, config.prior_images, config.resolution, report)
-        reporter.stage(Stage.ENCODING)
-        prompts = [record.prompt(image.caption) for image in dataset.images]
-        examples = Examples(
-            subject=encode(base, pixels_NCHW, prompts, report),
-            empty_prompt=encode_empty_prompt(base),
-            prior=None if prior_NCHW is None else encode(base, prior_NCHW, [class_prompt] * len(prior_NCHW), report),
-        )
+        base = bench.base(entry)
+        prepared = prepare(bench.store, record, entry, base, report, reporter)
         reporter.stage(Stage.STEPPING)
-        trained = step_through(bench.store, record, base, examples, keeper, interrupts, reporter)
+        sampler = Sampler(bench.store, record, base, prepared.pictures, reporter)
+        trained = step_through(bench.store, record, base, prepared.examples, sampler, keeper, interrupts, reporter)
         reporter.stage(Stage.PROVING)
         prove(base, trained.body, trained.probe, trained.predictions_BCHW)
         reporter.stage(Stage.EVALUATING)
         evaluation = evaluate_if_possible(
             base,
-            Candidate(record, trained.body, pixels_NCHW, examples.subject.latents_NCHW),
-            lambda: bench.judge_for(bench.base_models[record.base_model]),
+            Candidate(record, trained.body, squares(prepared.pictures, record.config.resolution)),
+            lambda: bench.judge_for(entry),
             keeper.change(lambda record: record).fruitless_takes,
             report,
             reporter,
         )
         reporter.stage(Stage.UPLOADING)
-        publish(bench.store, record, dataset, base.digest, trained.body, evaluation, bench.now)
+        publish(bench.store, record, prepared.dataset, base.digest, trained.body, evaluation, bench.now)

@@ -1,38 +1,43 @@
-"""Drives the training loop: reports, checkpoints, interrupts, and what the trained network is like at the end.
+"""Drives the training loop: reports, samples, checkpoints, interrupts, and what the adapter is at the end.
 
 Its one rule: weights that are not finite reach neither a checkpoint nor an adapter.
 """
 
 import math
+import statistics
 import time
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from base_models.adapter_file import write_adapter
 from base_models.family import BaseModel
 from service_kit.store import ObjectStore
 from trainer_service.events import CheckpointSaved
+from trainer_service.events import Validated as ValidatedEvent
 from trainer_service.training_config import TrainingConfig
 from trainer_service.training_record import TrainingRecord
+from trainer_service.worker.autocast import accelerator_for, precision_on
 from trainer_service.worker.checkpoints import Checkpoints
 from trainer_service.worker.examples import Examples
 from trainer_service.worker.faults import TrainingFault
 from trainer_service.worker.interrupts import Interrupts
 from trainer_service.worker.lease_keeper import LeaseKeeper
 from trainer_service.worker.proof import Probe, make_probe
+from trainer_service.worker.readings import Reading
 from trainer_service.worker.reporter import INTERVAL_S, Reporter
-from trainer_service.worker.training_loop import Snapshot, Step, train
+from trainer_service.worker.sampling import Sampler
+from trainer_service.worker.training_loop import Learned, Noticed, SampleDue, Snapshot, Step, Validated, train
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What the loop leaves: the adapter's file, and what the trained network says to the probe."""
+    """What the loop leaves: the adapter's file, where it comes from, and what its network says to the probe."""
 
     body: bytes
+    chosen_step: int
+    validation_loss: float | None
     probe: Probe
     predictions_BCHW: Tensor
 
@@ -42,12 +47,13 @@ def step_through(
     record: TrainingRecord,
     base: BaseModel,
     examples: Examples,
+    sampler: Sampler,
     keeper: LeaseKeeper,
     interrupts: Interrupts,
     reporter: Reporter,
 ) -> Trained:
-    """Run the loop from the last checkpoint to the last step. Raises TrainingFault and what interrupts the training."""
-    config = record.config
+    """Run the loop from the last checkpoint to its end. Raises TrainingFault and what interrupts the training."""
+    config = _on_this_device(record.config, base.device, reporter)
     checkpoints = Checkpoints(store, record.name, record.epoch)
     resume = checkpoints.load()
     if resume is not None:
@@ -57,48 +63,56 @@ def step_through(
     def snapshot_due(step: int) -> bool:
         return step % config.checkpoint_every == 0 or interrupts.draining.is_set()
 
-    losses: list[Tensor] = []
-    reported_s = time.monotonic()
+    progress = _Progress(config, reporter)
     for moment in train(base, examples, config, accelerator_for(config, base.device), resume, snapshot_due):
-        if isinstance(moment, Snapshot):
-            if resume is None or moment.step > resume.step:
-                _check_finite(moment)
+        match moment:
+            case Step():
+                keeper.completed_steps = moment.step
+                progress.note(moment)
+                interrupts.check_before_checkpoint()
+            case Validated():
+                reporter.report(ValidatedEvent(step=moment.step, loss=moment.loss, best=moment.best))
+            case SampleDue():
+                sampler.draw(moment.step, interrupts.check_before_checkpoint)
+            case Noticed():
+                reporter.notice(moment.reason, moment.message)
+            case Snapshot():
+                _check_finite(moment.weights.own, moment.step)
                 checkpoints.save(moment)
                 keeper.change(lambda record, step=moment.step: record.checkpointed(step))
                 reporter.report(CheckpointSaved(step=moment.step))
-            interrupts.check()
-            if moment.step == config.steps:
-                body = write_adapter(moment.lora, base.prefix, config.alpha / config.rank)
-                return Trained(body, probe, probe.predictions(base))
-            continue
-        keeper.completed_steps = moment.step
-        losses.append(moment.loss)
-        if time.monotonic() - reported_s >= INTERVAL_S or moment.step == config.steps:
-            _report(moment, losses, config, reporter)
-            losses, reported_s = [], time.monotonic()
-        interrupts.check_before_checkpoint()
-    raise AssertionError("the loop ends with a snapshot of the last step")
+                interrupts.check()
+            case Learned():
+                body = write_adapter(moment.adapter, config.alpha / config.rank)
+                return Trained(body, moment.chosen_step, moment.validation_loss, probe, probe.predictions(base))
+    raise AssertionError("the loop ends with what was learned")
 
 
-def _report(latest: Step, losses: list[Tensor], config: TrainingConfig, reporter: Reporter) -> None:
-    # The only place where the loop waits for the device, a few times a second.
-    loss = torch.stack(losses).mean().item()
-    if not math.isfinite(loss):
-        raise TrainingFault(
-            "NON_FINITE_LOSS", f"the loss became {loss} near step {latest.step}; lower the learning rate"
-        )
-    reporter.progress(latest.step, config.steps, loss, latest.learning_rate)
+class _Progress:
+    """Turns steps into a progress a few times a second, of what is known by then."""
+
+    def __init__(self, config: TrainingConfig, reporter: Reporter) -> None:
+        self._config, self._reporter = config, reporter
+        self._readings: list[Reading] = []
+        self._reported_s = time.monotonic()
+
+    def note(self, step: Step) -> None:
+        self._readings += step.readings
+        if time.monotonic() - self._reported_s < INTERVAL_S and step.step < self._config.steps:
+            return
+        losses = [reading.loss for reading in self._readings if math.isfinite(reading.loss)]
+        loss = statistics.fmean(losses) if losses else None
+        self._reporter.progress(step.step, self._config.steps, loss, step.learning_rate)
+        self._readings, self._reported_s = [], time.monotonic()
 
 
-def _check_finite(snapshot: Snapshot) -> None:
-    if not all(bool(torch.isfinite(value).all()) for value in snapshot.lora.values()):
-        raise TrainingFault(
-            "NON_FINITE_LOSS", f"weights are not finite at step {snapshot.step}; lower the learning rate"
-        )
+def _on_this_device(config: TrainingConfig, device: torch.device, reporter: Reporter) -> TrainingConfig:
+    precision = precision_on(device, config.precision)
+    if precision != config.precision:
+        reporter.notice("PRECISION_REPLACED", f"a CPU cannot train in {config.precision}; it is {precision} instead")
+    return config.model_copy(update={"precision": precision})
 
 
-def accelerator_for(config: TrainingConfig, device: torch.device) -> Accelerator:
-    """What casts and scales as the config's precision asks."""
-    # A warm worker's trainings may differ in precision, which accelerate otherwise fixes for the life of a process.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision="bf16" if config.precision == "bfloat16" else "no", cpu=device.type == "cpu")
+def _check_finite(tensors: dict[str, Tensor], step: int) -> None:
+    if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+        raise TrainingFault("NON_FINITE_LOSS", f"weights are not finite at step {step}; lower the learning rate")

@@ -1,47 +1,98 @@
-"""The training loop, for every base-model family: LoRA by DreamBooth (Ruiz et al. 2022, https://arxiv.org/abs/2208.12242).
+"""The training loop, for every base-model family: DreamBooth (Ruiz et al. 2022, https://arxiv.org/abs/2208.12242).
 
 Its one rule: randomness is a function of (seed, step), so a resumed run equals an uninterrupted one. It yields what
 happened; it knows no gRPC, bucket or job.
-
-Shapes: B batch, C channels, H/W height and width, N examples.
 """
 
-import hashlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
 from accelerate import Accelerator
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
-from base_models.family import BaseModel, Conditioning
+from base_models.family import BaseModel
 from trainer_service.training_config import TrainingConfig
-from trainer_service.worker.examples import Examples, ExampleSet, pick, where
+from trainer_service.worker.examples import Examples
+from trainer_service.worker.gradients import Gradients
+from trainer_service.worker.guard import EVERY, Guard, Verdict
+from trainer_service.worker.readings import Reading, Readings
+from trainer_service.worker.trainee import Trainee, Values, Weights
+from trainer_service.worker.validation import Validation
 
-ADAPTER = "subject"
 _FINAL_RATE = 0.1
-_MAX_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
 class Step:
-    """A finished optimizer step. `loss` stays on the device: reading it waits for the GPU."""
+    """A finished optimizer step, and what became known by then of it and of earlier ones."""
 
     step: int
-    loss: Tensor
     learning_rate: float
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The weights that count were validated; `best` so far, or not."""
+
+    step: int
+    loss: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class SampleDue:
+    """The base model now draws with the weights that count, until the iteration goes on."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """Something a person should know."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a training stands beside its weights. `finished`: no step will follow."""
+
+    finished: bool = False
+    lowered: int = 0
+    bad_steps: tuple[int, ...] = ()
+    best_step: int = 0
+    best_loss: float | None = None
+    validations_since_best: int = 0
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything a resumed run needs, on the CPU: steps done, adapter weights, optimizer state."""
+    """Everything a resumed run needs, on the CPU. `best`: the weights of the best validation; empty before one."""
 
     step: int
-    lora: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
+    weights: Weights
+    best: Values
+    standing: Standing
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The end: PEFT state dicts by part. The base model wears them until the iteration goes on."""
+
+    chosen_step: int
+    validation_loss: float | None
+    adapter: dict[str, dict[str, Tensor]]
+
+
+class NonFiniteLoss(Exception):
+    """Neither skipping steps nor lower rates helped."""
+
+
+Moment = Step | Validated | SampleDue | Noticed | Snapshot | Learned
 
 
 def train(
@@ -51,132 +102,94 @@ def train(
     accelerator: Accelerator,
     resume: Snapshot | None,
     snapshot_due: Callable[[int], bool],
-) -> Iterator[Step | Snapshot]:
-    """Train a LoRA on `base.denoiser`, which has it while the iteration runs and is as before afterwards.
+) -> Iterator[Moment]:
+    """Train an adapter on `base`, which wears it while the iteration runs and is as before afterwards.
 
-    Yields every Step, a Snapshot after those for which `snapshot_due(step)` is true, and one more at the end.
+    Yields every Step, a Snapshot after those for which `snapshot_due(step)` is true and after the last, Learned last.
+    Raises NonFiniteLoss, OutOfMemory.
     """
-    # ---- The adapter and its optimizer. A is drawn from (seed), B is zero: the first step starts from the base model.
-    denoiser = base.denoiser
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        denoiser.add_adapter(
-            LoraConfig(
-                r=config.rank,
-                lora_alpha=config.alpha,
-                init_lora_weights="gaussian",
-                target_modules=base.lora_modules(config.targets),
-            ),
-            adapter_name=ADAPTER,
-        )
-    try:
-        named = {name: value for name, value in denoiser.named_parameters() if value.requires_grad}
-        parameters = list(named.values())
-        optimizer = accelerator.prepare_optimizer(
-            torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
-        )
+    # ---- Build: the adapter, what computes its gradients, what watches over it.
+    with Trainee(base, config, accelerator) as trainee:
+        gradients = Gradients(trainee, examples, config, accelerator)
+        validation = Validation(base, examples, config, accelerator)
+        readings = Readings()
 
-        # ---- Resume: with randomness a function of the step, weights and moments are all there is to restore.
-        done = 0
+        # ---- Resume: with randomness a function of the step, these are all there is to restore.
+        done, best, standing = 0, Values(), Standing()
         if resume is not None:
-            set_peft_model_state_dict(denoiser, resume.lora, adapter_name=ADAPTER)
-            _restore_moments(optimizer.optimizer, named, resume.optimizer)
-            done = resume.step
+            trainee.restore(resume.weights)
+            done, best, standing = resume.step, resume.best, resume.standing
+        guard = Guard(standing.bad_steps, standing.lowered)
+        good = resume.weights if resume is not None else trainee.weights()
+        if gradients.probe():
+            yield Noticed("GRADIENT_CHECKPOINTING_ON", "memory would not suffice without computing activations twice")
 
         # ---- The loop. `step` counts optimizer steps from 1.
-        denoiser.train()
-        for step in range(done + 1, config.steps + 1):
-            rate = learning_rate_at(step, config)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            random = _generator(config.seed, step)
-            with accelerator.autocast():
-                losses_B = _losses(base, examples.subject, examples.empty_prompt, config, step, random)
-                loss = losses_B.mean()
-                if examples.prior is not None:
-                    prior_B = _losses(base, examples.prior, examples.empty_prompt, config, step, random)
-                    loss = loss + config.prior_weight * prior_B.mean()
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
-            optimizer.step()
-            optimizer.zero_grad()
-            yield Step(step, loss.detach(), rate)
-            if step < config.steps and snapshot_due(step):
-                yield _snapshot(step, denoiser, optimizer.optimizer, named)
-        denoiser.eval()
-        yield _snapshot(config.steps, denoiser, optimizer.optimizer, named)
-    finally:
-        denoiser.eval()
-        denoiser.unload_lora()
+        while not standing.finished and done < config.steps:
+            step = done + 1
+            factor = schedule(step, config) * guard.rate_scale
+            if gradients.compute(step):
+                yield Noticed("OUT_OF_MEMORY_RETRIED", f"memory ran out at step {step}; it goes on in smaller parts")
+            trainee.step(factor, gradients.finite)
+            readings.add(step, gradients.loss, gradients.finite)
+            done, last = step, step == config.steps
+            judging = last or step % EVERY == 0
+            arrived = readings.arrived(through=step if last else step - EVERY if judging else 0)
+            guard.note(arrived)
+            yield Step(step, factor * config.learning_rate, tuple(arrived))
+
+            # ---- What was not finite.
+            verdict = (guard.last_verdict(step) if last else guard.verdict(step)) if judging else Verdict.GOOD
+            if verdict is Verdict.FAIL:
+                raise NonFiniteLoss(f"the loss or its gradient was not finite in too many steps up to {step}")
+            if verdict is Verdict.SKIPPED:
+                yield Noticed("NON_FINITE_SKIPPED", f"some steps up to {step} were not finite and changed nothing")
+            if verdict is Verdict.LOWER:
+                trainee.restore(good)
+                yield Noticed("LEARNING_RATE_LOWERED", f"up to step {step} too little was finite; now at half the rate")
+
+            # ---- Validation chooses what is published.
+            if config.validate_every and (step % config.validate_every == 0 or last):
+                with trainee.drawing():
+                    loss = validation.loss()
+                better = math.isfinite(loss) and (standing.best_loss is None or loss < standing.best_loss)
+                best = trainee.drawn_values() if better else best
+                standing = _validated(standing, step, loss, better, config.early_stop_patience)
+                yield Validated(step, loss, better)
+                if standing.finished:
+                    yield Noticed("EARLY_STOPPED", f"no better validation since step {standing.best_step}")
+            if config.sample_every and (step % config.sample_every == 0 or last):
+                with trainee.drawing():
+                    yield SampleDue(step)
+
+            # ---- What a resumed run goes on from.
+            if last or standing.finished or snapshot_due(step):
+                standing = _with_guard(standing, guard, finished=last or standing.finished)
+                snapshot = Snapshot(step, trainee.weights(), best, standing)
+                good = good if guard.bad_steps else snapshot.weights
+                yield snapshot
+
+        # ---- The weights that count.
+        with trainee.drawing(best or None):
+            yield Learned(standing.best_step or done, standing.best_loss, trainee.adapter())
 
 
-def learning_rate_at(step: int, config: TrainingConfig) -> float:
-    """Linear warm-up, then a cosine from the peak to a tenth of it. `step` counts from 1."""
+def schedule(step: int, config: TrainingConfig) -> float:
+    """What the learning rate is multiplied with: linear warm-up, then a cosine to a tenth. `step` counts from 1."""
     if step <= config.warmup_steps:
-        return config.learning_rate * step / config.warmup_steps
+        return step / config.warmup_steps
     passed = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * (_FINAL_RATE + (1 - _FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * passed)))
+    return _FINAL_RATE + (1 - _FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * passed))
 
 
-def example_order(seed: int, count: int, position: int, batch_size: int) -> list[int]:
-    """Which examples the batch at `position` (in examples, from 0) holds: every epoch is a permutation of all."""
-    order = []
-    for place in range(position, position + batch_size):
-        epoch, index = divmod(place, count)
-        order.append(int(torch.randperm(count, generator=_generator(seed, -1 - epoch))[index]))
-    return order
+def _validated(standing: Standing, step: int, loss: float, better: bool, patience: int) -> Standing:
+    if better:
+        return dataclasses.replace(standing, best_step=step, best_loss=loss, validations_since_best=0)
+    since = standing.validations_since_best + 1
+    return dataclasses.replace(standing, validations_since_best=since, finished=bool(patience) and since >= patience)
 
 
-def _losses(
-    base: BaseModel,
-    examples: ExampleSet,
-    empty_prompt: Conditioning,
-    config: TrainingConfig,
-    step: int,
-    random: torch.Generator,
-) -> Tensor:
-    """Losses_B of one batch. Everything random is drawn on the CPU, so that it does not depend on the device."""
-    device = examples.latents_NCHW.device
-    rows = example_order(config.seed, len(examples), (step - 1) * config.batch_size, config.batch_size)
-    rows_B = torch.tensor(rows, device=device)
-    latents_BCHW = examples.latents_NCHW[rows_B]
-    noise_BCHW = torch.randn(latents_BCHW.shape, generator=random).to(device)
-    # One timestep from each of B equal parts of the schedule: less noise in the gradient than B free draws.
-    uniform_B = (torch.arange(config.batch_size) + torch.rand(config.batch_size, generator=random)) / config.batch_size
-    timesteps_B = base.timesteps(uniform_B).to(device)
-    dropped_B = (torch.rand(config.batch_size, generator=random) < config.caption_dropout).to(device)
-    conditioning = where(~dropped_B, pick(examples.conditioning, rows_B), empty_prompt)
-    noisy_BCHW = base.add_noise(latents_BCHW, noise_BCHW, timesteps_B)
-    predicted_BCHW = base.predict(noisy_BCHW, timesteps_B, conditioning)
-    target_BCHW = base.target(latents_BCHW, noise_BCHW, timesteps_B)
-    losses_B = (predicted_BCHW.float() - target_BCHW.float()).square().mean(dim=(1, 2, 3))
-    if config.min_snr_gamma:
-        losses_B = losses_B * base.min_snr_weights(timesteps_B, config.min_snr_gamma)
-    return losses_B
-
-
-def _generator(seed: int, step: int) -> torch.Generator:
-    # Hashed, because torch's CPU generator takes only the low 32 bits of what it is given.
-    digest = hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=4).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest))
-
-
-def _snapshot(
-    step: int, denoiser: torch.nn.Module, optimizer: torch.optim.Optimizer, named: dict[str, torch.nn.Parameter]
-) -> Snapshot:
-    lora = get_peft_model_state_dict(denoiser, adapter_name=ADAPTER)
-    moments = {
-        f"{name}.{key}": value.detach().cpu().clone()
-        for name, parameter in named.items()
-        for key, value in optimizer.state[parameter].items()
-    }
-    return Snapshot(step, {name: value.detach().cpu().clone() for name, value in lora.items()}, moments)
-
-
-def _restore_moments(
-    optimizer: torch.optim.Optimizer, named: dict[str, torch.nn.Parameter], moments: dict[str, Tensor]
-) -> None:
-    for name, parameter in named.items():
-        optimizer.state[parameter] = {
-            key: moments[f"{name}.{key}"].clone().to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
-        }
+def _with_guard(standing: Standing, guard: Guard, finished: bool) -> Standing:
+    return dataclasses.replace(
+        standing, lowered=guard.lowered, bad_steps=tuple(sorted(guard.bad_steps)), finished=finished
+    )

@@ -30,5 +30,5 @@ def examples(base: StableDiffusion, entry: BaseModelEntry) -> Examples:
     pixels = [torch.from_numpy(np.array(Image.open(path).convert("RGB"), dtype=np.float32)) for path in paths]
     pixels_NCHW = torch.stack(pixels).permute(0, 3, 1, 2) / 127.5 - 1
     prompts = [f"a picture of sks character, {path.with_suffix('.txt').read_text().strip()}" for path in paths]
-    subject = encode(base, pixels_NCHW, prompts, lambda done, total: None)
-    return Examples(subject, encode_empty_prompt(base), prior=None)
+    subject = encode(base, list(pixels_NCHW), prompts, [None] * COUNT, lambda done, total: None)
+    return Examples(subject, subject, encode_empty_prompt(base), prior=None)
