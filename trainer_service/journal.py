@@ -92,6 +92,13 @@ class JournalWriter:
         self._now = now
         self._journal = Journal(store, name)
         self._head = self._journal.head()
+        self._unsettled: EventSegment | None = None
+        self._behind: list[Happening] = []
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether the store left open what became of the last events; the next append settles it."""
+        return self._unsettled is not None
 
     @property
     def has_ended(self) -> bool:
@@ -102,18 +109,30 @@ class JournalWriter:
         return segment is not None and isinstance(segment.events[-1].what, Ended)
 
     def append(self, happenings: Sequence[Happening]) -> None:
-        """Write events as one segment. Raises LeaseLost when a newer epoch has written."""
+        """Write events as one segment. Raises LeaseLost when a newer epoch has written.
+
+        Raises StoreUnavailable when it is open whether they were written: the next append, of nothing or of more, then
+        writes them first, and never twice.
+        """
+        self._behind.extend(happenings)
+        if self._unsettled is not None:
+            # Byte by byte as before, so that the store knows its own where the write did arrive.
+            self._create(self._unsettled)
+        if self._behind:
+            segment, self._behind = self._segment(self._head + 1, self._behind), []
+            self._create(segment)
+
+    def _create(self, segment: EventSegment) -> None:
         for _ in range(_ATTEMPTS):
-            first = self._head + 1
-            events = tuple(
-                Event(sequence=first + offset, time=self._now(), epoch=self._epoch, what=what)
-                for offset, what in enumerate(happenings)
-            )
-            segment = EventSegment(epoch=self._epoch, events=events)
+            first = segment.events[0].sequence
             try:
                 self._store.create(schema.event_segment(self._name, first), segment.to_json())
-                self._head = events[-1].sequence
+                self._head = segment.events[-1].sequence
+                self._unsettled = None
                 return
+            except StoreUnavailable:
+                self._unsettled = segment
+                raise
             except ObjectExists:
                 theirs = self._journal.segment_with(first)
                 if theirs is None:
@@ -121,5 +140,13 @@ class JournalWriter:
                     continue
                 if theirs.epoch > self._epoch or isinstance(theirs.events[-1].what, Ended):
                     raise LeaseLost(f"a newer epoch writes the events of {self._name}, or ended them") from None
-                self._head = theirs.events[-1].sequence
+                segment = self._segment(theirs.events[-1].sequence + 1, [event.what for event in segment.events])
+        self._unsettled = segment
         raise StoreUnavailable(f"{self._name}: events exist and cannot be read")
+
+    def _segment(self, first: int, happenings: Sequence[Happening]) -> EventSegment:
+        events = tuple(
+            Event(sequence=first + offset, time=self._now(), epoch=self._epoch, what=what)
+            for offset, what in enumerate(happenings)
+        )
+        return EventSegment(epoch=self._epoch, events=events)
