@@ -29,8 +29,13 @@ class Journal:
 
     def head(self) -> int:
         """Sequence of the last event; 0 when there is none."""
+        last = self.last_segment()
+        return last.events[-1].sequence if last else 0
+
+    def last_segment(self) -> EventSegment | None:
+        """The segment of the last event; None when there is none."""
         keys = list(self._store.keys(schema.events_prefix(self._name)))
-        return self._read_key(keys[-1]).events[-1].sequence if keys else 0
+        return self._read_key(keys[-1]) if keys else None
 
     def segment_with(self, sequence: int) -> EventSegment | None:
         """The segment that holds an event, or None when it is not written yet."""
@@ -83,7 +88,7 @@ class Journal:
 
 
 class JournalWriter:
-    """Appends to a training's event log in one epoch. For one thread."""
+    """Appends to a training's event log in one epoch, for one thread. Raises LeaseLost where a newer has written."""
 
     def __init__(self, store: ObjectStore, name: TrainingName, epoch: int, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -91,7 +96,11 @@ class JournalWriter:
         self._epoch = epoch
         self._now = now
         self._journal = Journal(store, name)
-        self._head = self._journal.head()
+        last = self._journal.last_segment()
+        if last is not None and last.epoch > epoch:
+            raise _shut_out(name)
+        self._head = last.events[-1].sequence if last else 0
+        self._has_ended = last is not None and isinstance(last.events[-1].what, Ended)
         self._unsettled: EventSegment | None = None
         self._behind: list[Happening] = []
 
@@ -102,11 +111,8 @@ class JournalWriter:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the log's last event is `ended`: nothing may follow it."""
-        if self._head == 0:
-            return False
-        segment = self._journal.segment_with(self._head)
-        return segment is not None and isinstance(segment.events[-1].what, Ended)
+        """Whether the log's last event was `ended` when this was made: nothing may follow it."""
+        return self._has_ended
 
     def append(self, happenings: Sequence[Happening]) -> None:
         """Write events as one segment. Raises LeaseLost when a newer epoch has written.
@@ -139,7 +145,7 @@ class JournalWriter:
                     # Another write of it is under way and not to be seen yet.
                     continue
                 if theirs.epoch > self._epoch or isinstance(theirs.events[-1].what, Ended):
-                    raise LeaseLost(f"a newer epoch writes the events of {self._name}, or ended them") from None
+                    raise _shut_out(self._name) from None
                 segment = self._segment(theirs.events[-1].sequence + 1, [event.what for event in segment.events])
         self._unsettled = segment
         raise StoreUnavailable(f"{self._name}: events exist and cannot be read")
@@ -150,3 +156,7 @@ class JournalWriter:
             for offset, what in enumerate(happenings)
         )
         return EventSegment(epoch=self._epoch, events=events)
+
+
+def _shut_out(name: TrainingName) -> LeaseLost:
+    return LeaseLost(f"a newer epoch writes the events of {name}, or ended them")

@@ -43,6 +43,9 @@ class JudgeSettings(BaseModel):
     safetensors weights: measures obedience."""
 
 
+StagePatience = Annotated[float, Field(gt=0, le=100)]
+
+
 class TrainerSettings(BaseModel):
     """Field `trainer_workers` is read from `PERSONAE_TRAINER_WORKERS`, and so on."""
 
@@ -61,5 +64,8 @@ class TrainerSettings(BaseModel):
     """Trainings at a time: worker processes of this service. 0 leaves the work to workers started elsewhere."""
     trainer_drain_s: float = Field(default=20.0, ge=0)
     """How long a stop waits for running calls, and for workers to checkpoint and hand over, in seconds."""
+    trainer_stage_patience: StagePatience = 1.0
+    """Factor, above 0 and at most 100, on how long each stage of a training may give no sign of life before its worker
+    is given up: 5 to 30 minutes, by stage (`worker/watchdog.py`). Raise it where a single step takes longer."""
     judges: JudgeSettings = JudgeSettings()
     """For the workers, which inherit this environment; checked here so that a wrong folder stops the start."""

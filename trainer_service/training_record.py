@@ -19,6 +19,9 @@ HOLDER_PATIENCE_S = 15.0
 TAKEOVER_PATIENCE_S = 30.0
 # Takes in a row that brought no new checkpoint, after which the training and not the machine is to blame.
 MAX_FRUITLESS_TAKES = 5
+# Such takes after which a stage that is stuck again fails the training; more than an evaluation is tried
+# (`worker/evaluating.py`), so that a judge that hangs costs the numbers and not the adapter.
+MAX_STUCK_TAKES = 3
 
 
 class LeaseLost(Exception):
