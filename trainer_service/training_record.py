@@ -128,7 +128,7 @@ class TrainingRecord(Document):
         """The record after `holder` was seen to be dead: as released, but the take still counts as fruitless."""
         if self.holder != holder or self.state.is_final:
             raise LeaseLost(f"{self.name} is not held by {holder}")
-        return self.model_copy(update={"state": move(self.state, State.QUEUED), "holder": ""})
+        return self.moved(State.QUEUED).model_copy(update={"holder": ""})
 
     def ended(self, state: State, failure: Failure | None, now: datetime) -> "TrainingRecord":
         """The record in its final state."""

@@ -132,6 +132,9 @@ def _stay_warm(bench: Workbench) -> int:
         finally:
             present.end()
         _say(answers, {"ended": str(name), "exit_code": int(exit_code)})
+        if bench.is_suspect:
+            # The parent replaces us.
+            return exit_code
 
 
 class _Present:

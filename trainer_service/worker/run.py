@@ -39,6 +39,8 @@ from trainer_service.worker.watchdog import Watchdog, let_go_and_leave
 
 _logger = logging.getLogger(__name__)
 
+_SUSPECT = {"INTERNAL", "OUT_OF_MEMORY"}
+
 
 @dataclass
 class Workbench:
@@ -56,6 +58,8 @@ class Workbench:
     leave: Callable[[int], object] = os._exit
     """Ends this process when a stage is stuck."""
     bases: dict[str, BaseModel] = field(default_factory=dict)
+    is_suspect: bool = False
+    """Set by an error of unknown origin or a want of memory: who knows what it left; another process goes on better."""
 
     def base(self, name: str) -> BaseModel:
         """The loaded base model; only the latest stays loaded."""
@@ -103,6 +107,7 @@ def _run_to_end(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, i
         state = State.CANCELLED
     except Exception as error:
         state, failure = State.FAILED, failure_of(error)
+        bench.is_suspect = failure.reason in _SUSPECT
         _logger.error("%s: failed", record.name, exc_info=error)
     keeper.stop()
     end_training(bench.store, keeper.change(lambda record: record), state, failure, bench.now)
