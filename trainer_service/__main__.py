@@ -14,6 +14,7 @@ from service_kit.settings import PREFIX, read_settings
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
 from trainer_service.dispatcher import Dispatcher
+from trainer_service.gpus import gpu_of_each_worker, visible_gpus
 from trainer_service.servicer import TrainerServicer
 from trainer_service.settings import OTHER_PROCESSES, TrainerSettings
 from trainer_service.trainings import Trainings
@@ -53,7 +54,7 @@ async def main() -> None:
     stopping = asyncio.Event()
     datasets = Datasets(store, now)
     trainings = Trainings(store, datasets, base_models, lambda entry, prompt: tokens[entry.name].count(prompt), now)
-    dispatcher = Dispatcher(store, settings.trainer_workers)
+    dispatcher = Dispatcher(store, gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ)), now)
     servicer = TrainerServicer(datasets, trainings, Adapters(store), Watching(store, trainings, stopping), dispatcher)
 
     async def hand_over() -> None:

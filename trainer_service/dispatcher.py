@@ -1,20 +1,22 @@
-"""Gives queued trainings to warm workers, oldest first, and takes over those whose worker is gone.
+"""Gives queued trainings to warm workers, oldest first, and frees those whose worker is gone.
 
-Its one rule: a training is free when nobody holds it, when the holder is a child that we saw die, or when its record
-stood still for 30 s on our own clock.
+Its one rule: a training is free when nobody holds it, when its holder is a child of ours that does not carry it out, or
+when its record stood still for 30 s on our own clock. Freed, it is QUEUED again, whether or not a worker is there.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 
 from service_kit import schema
 from service_kit.errors import ResourceMissing
 from service_kit.names import TrainingName
 from service_kit.store import ObjectChanged, ObjectStore, StoreError
-from trainer_service.training_record import LeaseWatch
+from trainer_service.handing_back import say_handed_back
+from trainer_service.training_record import HEARTBEAT_S, LeaseWatch, TrainingRecord
 from trainer_service.training_store import TrainingStore
 from trainer_service.warm_worker import WarmWorker
 
@@ -28,23 +30,25 @@ _FORGOTTEN_MS = 24 * 3600 * 1000
 
 
 class Dispatcher:
-    """`slots` warm workers and the queue that they are fed from."""
+    """Warm workers, one for each entry of `gpus` (None: on the CPU), and the queue that they are fed from."""
 
-    def __init__(self, store: ObjectStore, slots: int) -> None:
+    def __init__(self, store: ObjectStore, gpus: Sequence[str | None], now: Callable[[], datetime]) -> None:
         self._store = store
         self._records = TrainingStore(store)
-        self._slots = slots
+        self._gpus = gpus
+        self._now = now
         self._looking = asyncio.Lock()
         self._changed = asyncio.Event()
         self._watch = LeaseWatch()
         self._workers: set[WarmWorker] = set()
         self._busy: set[TrainingName] = set()
-        self._dead_holders: set[str] = set()
+        self._holders: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the workers and begin to look for trainings."""
-        self._tasks = [asyncio.create_task(self._keep_slot()) for _ in range(self._slots)]
+        self._tasks = [asyncio.create_task(self._keep_slot(gpu)) for gpu in self._gpus]
+        self._tasks.append(asyncio.create_task(self._keep_freeing()))
 
     async def stop(self, patience_s: float) -> None:
         """Stop all workers: each checkpoints and hands over, or is killed after `patience_s`."""
@@ -62,43 +66,71 @@ class Dispatcher:
         for worker in self._workers:
             await worker.cancel(name)
 
-    async def _keep_slot(self) -> None:
+    async def _keep_slot(self, gpu: str | None) -> None:
         while True:
             try:
-                await self._use_worker()
+                await self._use_worker(gpu)
             except Exception:
                 # Whatever it was, it must not cost the slot: trainings would wait for ever in a healthy service.
                 _logger.exception("a worker slot failed and starts again")
             await asyncio.sleep(_REPLACE_AFTER_S)
 
-    async def _use_worker(self) -> None:
+    async def _keep_freeing(self) -> None:
+        """Free what nobody carries out, even where all workers are busy or there are none."""
+        while True:
+            try:
+                async with self._looking:
+                    await asyncio.to_thread(lambda: list(self._free()))
+            except StoreError as error:
+                _logger.warning("cannot look for trainings that nobody carries out: %s", error)
+            except Exception:
+                _logger.exception("looking for trainings that nobody carries out failed and is tried again")
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _use_worker(self, gpu: str | None) -> None:
         """Start a worker and feed it until it dies."""
-        worker = await WarmWorker.start()
+        worker = await WarmWorker.start(gpu)
         self._workers.add(worker)
+        self._holders.add(worker.holder)
         if await worker.wait_until_ready():
             await self._feed(worker)
-        # Its output has closed: it is dead or about to be, and its trainings are free at once.
+        # Its output has closed: it is dead or about to be.
         await worker.stop(_REPLACE_AFTER_S)
         self._workers.discard(worker)
-        self._dead_holders.add(worker.holder)
         _logger.error("%s died and is replaced", worker.holder)
 
     async def _feed(self, worker: WarmWorker) -> None:
         """Give the worker trainings until it dies."""
         while True:
             name, etag = await self._next_training()
+            watching = asyncio.create_task(self._kill_when_frozen(worker, name))
             try:
                 if not await worker.run(name, etag):
+                    # Its training is free once it is dead for certain.
+                    await worker.stop(_REPLACE_AFTER_S)
                     return
             finally:
+                watching.cancel()
                 self._busy.discard(name)
+
+    async def _kill_when_frozen(self, worker: WarmWorker, name: TrainingName) -> None:
+        """Kill a worker that lives and renews no lease: it would keep its slot, and its training, for ever."""
+        watch = LeaseWatch()
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            with contextlib.suppress(StoreError, ResourceMissing):
+                record, etag = await asyncio.to_thread(self._records.read, name)
+                if record.holder == worker.holder and watch.is_stale(name, etag, time.monotonic()):
+                    _logger.error("%s lives and renews no lease; it is killed", worker.holder)
+                    worker.kill()
+                    return
 
     async def _next_training(self) -> tuple[TrainingName, str]:
         async with self._looking:
             while True:
                 self._changed.clear()
                 try:
-                    found = await asyncio.to_thread(self._find)
+                    found = await asyncio.to_thread(lambda: next(self._free(), None))
                 except StoreError as error:
                     _logger.warning("cannot look at the queue: %s", error)
                     found = None
@@ -108,8 +140,8 @@ class Dispatcher:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), _LOOK_AGAIN_S)
 
-    def _find(self) -> tuple[TrainingName, str] | None:
-        """The oldest training that is free, and the ETag at which it is."""
+    def _free(self) -> Iterator[tuple[TrainingName, str]]:
+        """Trainings that are free, oldest first, each with the ETag at which it is; those that can be freed are."""
         for key in self._store.keys(schema.queue_prefix()):
             name = schema.training_of_queue_entry(key)
             if name in self._busy:
@@ -122,15 +154,23 @@ class Dispatcher:
             if record.state.is_final:
                 self._store.delete(key)
                 self._watch.forget(name)
-            elif not record.holder or self._watch.is_stale(name, etag, time.monotonic()):
+            elif not record.holder:
+                yield name, etag
+            elif record.holder in self._holders or self._watch.is_stale(name, etag, time.monotonic()):
                 self._watch.forget(name)
-                return name, etag
-            elif record.holder in self._dead_holders:
                 with contextlib.suppress(ObjectChanged):
-                    return name, self._records.replace(record.abandoned(record.holder), etag)
-        return None
+                    yield name, self._take_from_holder(record, etag)
+
+    def _take_from_holder(self, record: TrainingRecord, etag: str) -> str:
+        """Free a training whose holder does not carry it out; its new ETag. Raises ObjectChanged."""
+        free = record.abandoned(record.holder)
+        new_etag = self._records.replace(free, etag)
+        _logger.warning("%s: %s does not carry it out; it waits again", record.name, record.holder)
+        if free.state is not record.state:
+            say_handed_back(self._store, free, self._now)
+        return new_etag
 
     def _drop_if_forgotten(self, key: str) -> None:
-        age_ms = datetime.now(UTC).timestamp() * 1000 - schema.created_ms_of_queue_entry(key)
+        age_ms = self._now().timestamp() * 1000 - schema.created_ms_of_queue_entry(key)
         if age_ms > _FORGOTTEN_MS:
             self._store.delete(key)

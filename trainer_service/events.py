@@ -41,7 +41,7 @@ class Progress(BaseModel):
     completed: int
     total: int
     units_per_second: float
-    time_left_s: float
+    time_left_s: float | None
     loss: float | None = None
     learning_rate: float | None = None
 

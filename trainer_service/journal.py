@@ -29,8 +29,13 @@ class Journal:
 
     def head(self) -> int:
         """Sequence of the last event; 0 when there is none."""
+        last = self.last_segment()
+        return last.events[-1].sequence if last else 0
+
+    def last_segment(self) -> EventSegment | None:
+        """The segment of the last event; None when there is none."""
         keys = list(self._store.keys(schema.events_prefix(self._name)))
-        return self._read_key(keys[-1]).events[-1].sequence if keys else 0
+        return self._read_key(keys[-1]) if keys else None
 
     def segment_with(self, sequence: int) -> EventSegment | None:
         """The segment that holds an event, or None when it is not written yet."""
@@ -83,7 +88,7 @@ class Journal:
 
 
 class JournalWriter:
-    """Appends to a training's event log in one epoch. For one thread."""
+    """Appends to a training's event log in one epoch, for one thread. Raises LeaseLost where a newer has written."""
 
     def __init__(self, store: ObjectStore, name: TrainingName, epoch: int, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -91,35 +96,67 @@ class JournalWriter:
         self._epoch = epoch
         self._now = now
         self._journal = Journal(store, name)
-        self._head = self._journal.head()
+        last = self._journal.last_segment()
+        if last is not None and last.epoch > epoch:
+            raise _shut_out(name)
+        self._head = last.events[-1].sequence if last else 0
+        self._has_ended = last is not None and isinstance(last.events[-1].what, Ended)
+        self._unsettled: EventSegment | None = None
+        self._behind: list[Happening] = []
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether the store left open what became of the last events; the next append settles it."""
+        return self._unsettled is not None
 
     @property
     def has_ended(self) -> bool:
-        """Whether the log's last event is `ended`: nothing may follow it."""
-        if self._head == 0:
-            return False
-        segment = self._journal.segment_with(self._head)
-        return segment is not None and isinstance(segment.events[-1].what, Ended)
+        """Whether the log's last event was `ended` when this was made: nothing may follow it."""
+        return self._has_ended
 
     def append(self, happenings: Sequence[Happening]) -> None:
-        """Write events as one segment. Raises LeaseLost when a newer epoch has written."""
+        """Write events as one segment. Raises LeaseLost when a newer epoch has written.
+
+        Raises StoreUnavailable when it is open whether they were written: the next append, of nothing or of more, then
+        writes them first, and never twice.
+        """
+        self._behind.extend(happenings)
+        if self._unsettled is not None:
+            # Byte by byte as before, so that the store knows its own where the write did arrive.
+            self._create(self._unsettled)
+        if self._behind:
+            segment, self._behind = self._segment(self._head + 1, self._behind), []
+            self._create(segment)
+
+    def _create(self, segment: EventSegment) -> None:
         for _ in range(_ATTEMPTS):
-            first = self._head + 1
-            events = tuple(
-                Event(sequence=first + offset, time=self._now(), epoch=self._epoch, what=what)
-                for offset, what in enumerate(happenings)
-            )
-            segment = EventSegment(epoch=self._epoch, events=events)
+            first = segment.events[0].sequence
             try:
                 self._store.create(schema.event_segment(self._name, first), segment.to_json())
-                self._head = events[-1].sequence
+                self._head = segment.events[-1].sequence
+                self._unsettled = None
                 return
+            except StoreUnavailable:
+                self._unsettled = segment
+                raise
             except ObjectExists:
                 theirs = self._journal.segment_with(first)
                 if theirs is None:
                     # Another write of it is under way and not to be seen yet.
                     continue
                 if theirs.epoch > self._epoch or isinstance(theirs.events[-1].what, Ended):
-                    raise LeaseLost(f"a newer epoch writes the events of {self._name}, or ended them") from None
-                self._head = theirs.events[-1].sequence
+                    raise _shut_out(self._name) from None
+                segment = self._segment(theirs.events[-1].sequence + 1, [event.what for event in segment.events])
+        self._unsettled = segment
         raise StoreUnavailable(f"{self._name}: events exist and cannot be read")
+
+    def _segment(self, first: int, happenings: Sequence[Happening]) -> EventSegment:
+        events = tuple(
+            Event(sequence=first + offset, time=self._now(), epoch=self._epoch, what=what)
+            for offset, what in enumerate(happenings)
+        )
+        return EventSegment(epoch=self._epoch, events=events)
+
+
+def _shut_out(name: TrainingName) -> LeaseLost:
+    return LeaseLost(f"a newer epoch writes the events of {name}, or ended them")

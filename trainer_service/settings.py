@@ -43,6 +43,9 @@ class JudgeSettings(BaseModel):
     safetensors weights: measures obedience."""
 
 
+StagePatience = Annotated[float, Field(gt=0, le=100)]
+
+
 class TrainerSettings(BaseModel):
     """Field `trainer_workers` is read from `PERSONAE_TRAINER_WORKERS`, and so on."""
 
@@ -57,9 +60,14 @@ class TrainerSettings(BaseModel):
     """Where to serve gRPC health in plaintext, for probes."""
     trainer_reflection: bool = True
     """Whether callers may list the services and messages."""
-    trainer_workers: int = Field(default=1, ge=0, le=64)
-    """Trainings at a time: worker processes of this service. 0 leaves the work to workers started elsewhere."""
+    trainer_workers: int | None = Field(default=None, ge=0, le=64)
+    """Trainings at a time: worker processes of this service, each on a GPU of its own, or in turn where they are more.
+    Absent: as many as `CUDA_VISIBLE_DEVICES`, or else /dev, shows GPUs, and 1 where it shows none. 0 leaves the work to
+    workers started elsewhere."""
     trainer_drain_s: float = Field(default=20.0, ge=0)
     """How long a stop waits for running calls, and for workers to checkpoint and hand over, in seconds."""
+    trainer_stage_patience: StagePatience = 1.0
+    """Factor, above 0 and at most 100, on how long each stage of a training may give no sign of life before its worker
+    is given up: 5 to 30 minutes, by stage (`worker/watchdog.py`). Raise it where a single step takes longer."""
     judges: JudgeSettings = JudgeSettings()
     """For the workers, which inherit this environment; checked here so that a wrong folder stops the start."""

@@ -19,6 +19,9 @@ HOLDER_PATIENCE_S = 15.0
 TAKEOVER_PATIENCE_S = 30.0
 # Takes in a row that brought no new checkpoint, after which the training and not the machine is to blame.
 MAX_FRUITLESS_TAKES = 5
+# Such takes after which a stage that is stuck again fails the training; more than an evaluation is tried
+# (`worker/evaluating.py`), so that a judge that hangs costs the numbers and not the adapter.
+MAX_STUCK_TAKES = 3
 
 
 class LeaseLost(Exception):
@@ -125,7 +128,7 @@ class TrainingRecord(Document):
         """The record after `holder` was seen to be dead: as released, but the take still counts as fruitless."""
         if self.holder != holder or self.state.is_final:
             raise LeaseLost(f"{self.name} is not held by {holder}")
-        return self.model_copy(update={"state": move(self.state, State.QUEUED), "holder": ""})
+        return self.moved(State.QUEUED).model_copy(update={"holder": ""})
 
     def ended(self, state: State, failure: Failure | None, now: datetime) -> "TrainingRecord":
         """The record in its final state."""

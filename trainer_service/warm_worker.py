@@ -11,8 +11,10 @@ import logging
 import os
 import sys
 import uuid
+from collections.abc import Mapping
 
 from service_kit.names import TrainingName
+from trainer_service.gpus import VISIBLE_DEVICES
 
 _logger = logging.getLogger(__name__)
 
@@ -29,6 +31,11 @@ _ON_CPU = {
 }
 
 
+def child_environment(environ: Mapping[str, str], gpu: str | None) -> dict[str, str]:
+    """The environment of a child that is to use this GPU, or the CPU."""
+    return _ON_CPU | dict(environ) | ({} if gpu is None else {VISIBLE_DEVICES: gpu})
+
+
 class WarmWorker:
     """One warm child process. `holder` is its name in leases."""
 
@@ -38,8 +45,8 @@ class WarmWorker:
         self._process = process
 
     @classmethod
-    async def start(cls) -> "WarmWorker":
-        """Start a child; it takes a while to become ready, and orders wait for it."""
+    async def start(cls, gpu: str | None) -> "WarmWorker":
+        """Start a child that sees one GPU, or none; it takes a while to become ready, and orders wait for it."""
         holder = f"worker-{uuid.uuid4().hex[:12]}"
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -49,7 +56,7 @@ class WarmWorker:
             holder,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=_ON_CPU | os.environ,
+            env=child_environment(os.environ, gpu),
         )
         return cls(process, holder)
 
@@ -71,6 +78,12 @@ class WarmWorker:
         if self._training == name:
             await self._order({"cancel": str(name)})
 
+    def kill(self) -> None:
+        """End the child at once, whatever it does."""
+        # It may have ended just now.
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
     async def stop(self, patience_s: float) -> None:
         """Close the child's input, so that it checkpoints and hands over; kill it when it takes too long."""
         assert self._process.stdin is not None
@@ -79,9 +92,7 @@ class WarmWorker:
             await asyncio.wait_for(self._process.wait(), patience_s)
         except TimeoutError:
             _logger.error("%s did not hand over in %.0f s and is killed", self.holder, patience_s)
-            # It may have ended just now.
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self.kill()
             await self._process.wait()
 
     async def _order(self, order: dict[str, str]) -> None:

@@ -148,7 +148,7 @@ def event(found: events.Event) -> training_pb2.TrainingEvent:
                     loss=progress.loss,
                     learning_rate=progress.learning_rate,
                     units_per_second=progress.units_per_second,
-                    time_left=_duration(progress.time_left_s),
+                    time_left=None if progress.time_left_s is None else _duration(progress.time_left_s),
                 )
             )
         case events.CheckpointSaved(step=step):

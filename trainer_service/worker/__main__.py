@@ -29,11 +29,12 @@ from service_kit.logs import configure_logs
 from service_kit.minio_store import open_store
 from service_kit.names import MalformedName, TrainingName
 from service_kit.settings import SettingsError, StoreSettings, read_settings
-from trainer_service.settings import JudgeSettings
+from trainer_service.settings import JudgeSettings, StagePatience
 from trainer_service.training_record import HEARTBEAT_S, LeaseWatch
 from trainer_service.training_store import TrainingStore
+from trainer_service.worker.exit_code import ExitCode
 from trainer_service.worker.interrupts import Interrupts
-from trainer_service.worker.run import ExitCode, Workbench, run_training
+from trainer_service.worker.run import Workbench, run_training
 
 _logger = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class WorkerSettings(BaseModel):
     base_models: str = "toon-64"
     """As for the trainer service."""
     judges: JudgeSettings = JudgeSettings()
+    trainer_stage_patience: StagePatience = 1.0
+    """As for the trainer service."""
 
 
 def main() -> int:
@@ -66,6 +69,7 @@ def main() -> int:
         now=lambda: datetime.now(UTC),
         device=device,
         judge_for=lambda entry: judge_for(entry, device, settings.judges.dinov2_folder, settings.judges.clip_folder),
+        patience=settings.trainer_stage_patience,
     )
     if arguments.training:
         return _run_one(bench, arguments.training)
@@ -128,6 +132,9 @@ def _stay_warm(bench: Workbench) -> int:
         finally:
             present.end()
         _say(answers, {"ended": str(name), "exit_code": int(exit_code)})
+        if bench.is_suspect:
+            # The parent replaces us.
+            return exit_code
 
 
 class _Present:

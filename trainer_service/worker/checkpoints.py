@@ -67,10 +67,11 @@ class Checkpoints:
         )
         self._store.put(self._key(self._epoch, snapshot.step, _MANIFEST), manifest.to_json())
         self._point_to(CheckpointPointer(epoch=self._epoch, step=snapshot.step))
+        # Keys sort by epoch and step. What comes after ours is a newer worker's, should we have been taken for dead.
         kept = self._key(self._epoch, snapshot.step, "")
         pointer = schema.checkpoint_pointer(self._name)
         for key in list(self._store.keys(schema.checkpoints_prefix(self._name))):
-            if key != pointer and not key.startswith(kept):
+            if key < kept and key != pointer:
                 self._store.delete(key)
 
     def load(self) -> Snapshot | None:

@@ -1,4 +1,9 @@
-"""Publishing: blobs first, then the manifest with If-None-Match. That PUT is the adapter's birth; it happens once."""
+"""Publishing: blobs first, then the manifest with If-None-Match. That PUT is the adapter's birth; it happens once.
+
+Its one rule: the lease is read immediately before. No store can make one PUT depend on another object, so a worker that
+is frozen between the two for longer than the lease lasts may still publish: at most one adapter, whose training was
+carried through.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -14,6 +19,7 @@ from service_kit.adapter_manifest import (
 )
 from service_kit.store import ObjectExists, ObjectStore
 from trainer_service.training_record import LeaseLost, TrainingDataset, TrainingRecord
+from trainer_service.training_store import TrainingStore
 
 
 def is_published(store: ObjectStore, record: TrainingRecord) -> bool:
@@ -31,7 +37,10 @@ def publish(
     evaluation: EvaluationEntry | None,
     now: Callable[[], datetime],
 ) -> None:
-    """Publish an adapter file as the version that the training reserved. Raises LeaseLost if somebody else did."""
+    """Publish an adapter file as the version that the training reserved.
+
+    record: as it was taken. Raises LeaseLost where somebody else holds the training by now, or published the version.
+    """
     artifact = ArtifactEntry(
         artifact_id=ADAPTER_FILE,
         media_type="application/octet-stream",
@@ -56,6 +65,7 @@ def publish(
         artifacts=(artifact,),
         evaluation=evaluation,
     )
+    TrainingStore(store).read(record.name)[0].held(record.holder, record.epoch)
     try:
         store.create(schema.adapter_manifest(record.adapter), manifest.to_json())
     except ObjectExists:

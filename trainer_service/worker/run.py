@@ -4,10 +4,10 @@ Its one rule: whatever happens, the training is afterwards ended, or can be take
 """
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 
 import torch
 
@@ -20,11 +20,13 @@ from service_kit.errors import ResourceMissing
 from service_kit.names import TrainingName
 from service_kit.store import ObjectStore, StoreError
 from trainer_service.ending import end_training
+from trainer_service.handing_back import say_handed_back
 from trainer_service.journal import JournalWriter
 from trainer_service.lifecycle import Stage, State
 from trainer_service.training_record import MAX_FRUITLESS_TAKES, LeaseLost, TrainingRecord
 from trainer_service.training_store import TrainingStore
 from trainer_service.worker.evaluating import Candidate, evaluate_if_possible
+from trainer_service.worker.exit_code import ExitCode
 from trainer_service.worker.faults import TrainingFault, failure_of
 from trainer_service.worker.interrupts import Cancelled, Draining, Interrupts
 from trainer_service.worker.lease_keeper import LeaseKeeper
@@ -34,17 +36,11 @@ from trainer_service.worker.publishing import is_published, publish
 from trainer_service.worker.reporter import Reporter
 from trainer_service.worker.sampling import Sampler
 from trainer_service.worker.stepping import step_through
+from trainer_service.worker.watchdog import Watchdog, let_go_and_leave
 
 _logger = logging.getLogger(__name__)
 
-
-class ExitCode(IntEnum):
-    """How a worker's work on a training ended; also its exit status where it does one and exits."""
-
-    DONE = 0
-    FAILED = 42
-    TRY_AGAIN = 75
-    HANDED_OVER = 143
+_SUSPECT = {"INTERNAL", "OUT_OF_MEMORY"}
 
 
 @dataclass
@@ -58,7 +54,13 @@ class Workbench:
     device: torch.device
     judge_for: Callable[[BaseModelEntry], Judge | None]
     """Loads the judge of a base model, or says that there is none."""
+    patience: float = 1.0
+    """Factor on how long a stage may give no sign of life."""
+    leave: Callable[[int], object] = os._exit
+    """Ends this process when a stage is stuck."""
     bases: dict[str, BaseModel] = field(default_factory=dict)
+    is_suspect: bool = False
+    """Set by an error of unknown origin or a want of memory: who knows what it left; another process goes on better."""
 
     def entry(self, name: str) -> BaseModelEntry:
         """The base model's entry on the allow-list. Raises TrainingFault."""
@@ -103,12 +105,13 @@ def _run_to_end(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, i
     except (LeaseLost, StoreError):
         raise
     except Draining:
-        keeper.change(lambda record: record.released())
+        say_handed_back(bench.store, keeper.change(lambda record: record.released()), bench.now)
         return ExitCode.HANDED_OVER
     except Cancelled:
         state = State.CANCELLED
     except Exception as error:
         state, failure = State.FAILED, failure_of(error)
+        bench.is_suspect = failure.reason in _SUSPECT
         _logger.error("%s: failed", record.name, exc_info=error)
     keeper.stop()
     end_training(bench.store, keeper.change(lambda record: record), state, failure, bench.now)
@@ -127,12 +130,17 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
         return
     if record.fruitless_takes > MAX_FRUITLESS_TAKES:
         raise TrainingFault(
-            "WORKER_CRASHED", f"{MAX_FRUITLESS_TAKES} workers in a row died before the next checkpoint; see their logs"
+            "WORKER_CRASHED",
+            f"{MAX_FRUITLESS_TAKES} workers in a row did not come as far as the next checkpoint; see their logs",
         )
     if record.cancel_requested:
         raise Cancelled
     entry = bench.entry(record.base_model)
-    with Reporter(writer, keeper, interrupts) as reporter:
+    let_go = let_go_and_leave(bench.store, keeper, bench.now, bench.leave)
+    with (
+        Reporter(writer, keeper, interrupts) as reporter,
+        Watchdog(lambda: reporter.sign_of_life, bench.patience, let_go),
+    ):
 
         def report(done: int, total: int) -> None:
             interrupts.check()

@@ -34,8 +34,8 @@ class Clock:
 class Trainer:
     """Datasets and trainings over a store in memory."""
 
-    def __init__(self) -> None:
-        self.store = MemoryStore()
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
         self.clock = Clock()
         self.datasets = Datasets(self.store, self.clock)
         self.base_models = read_allow_list(["toon-64"])
