@@ -41,10 +41,10 @@ from personae.resources import (
     GenerationProgress,
     Image,
     ImageReport,
-    TrainingConfig,
     TrainingRecord,
 )
 from personae.training import Training
+from personae.training_config import TrainingConfig
 
 __all__ = [
     "Adapter",

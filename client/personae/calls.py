@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from personae import requests, wire
 from personae.pictures import Picture, Sources
-from personae.resources import Adapter, Dataset, TrainingConfig, TrainingRecord
+from personae.resources import Adapter, Dataset, TrainingRecord
 from personae.v1 import trainer_pb2
 
 T = TypeVar("T")
@@ -72,29 +72,11 @@ def dataset_or_pictures(given: Dataset | Sources) -> tuple[str, Sources]:
     return (given, ()) if isinstance(given, str) and given.startswith("projects/") else ("", given)
 
 
-def create_training(
-    project: str,
-    dataset: str,
-    adapter_id: str,
-    *,
-    new_version: bool,
-    base_model: str,
-    trigger_word: str,
-    class_noun: str,
-    config: TrainingConfig,
-) -> Call[TrainingRecord]:
-    """Queues a training."""
-    request = requests.create_training(
-        project,
-        dataset,
-        adapter_id,
-        str(uuid4()),
-        new_version=new_version,
-        base_model=base_model,
-        trigger_word=trigger_word,
-        class_noun=class_noun,
-        config=config,
-    )
+def create_training(wanted: trainer_pb2.CreateTrainingRequest, dataset: str) -> Call[TrainingRecord]:
+    """Queues the training that is wanted, of the dataset with that full name."""
+    request = trainer_pb2.CreateTrainingRequest(request_id=str(uuid4()))
+    request.MergeFrom(wanted)
+    request.training.dataset = dataset
     return Call("CreateTraining", request, lambda answer: wire.training(answer.training))
 
 

@@ -4,11 +4,13 @@ Nothing here knows protobuf; `wire.py` builds these from messages.
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from PIL import Image as Pillow
+
+from personae.training_config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -61,42 +63,6 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """Hyper-parameters. None leaves the choice to the server, which makes it for the base model."""
-
-    steps: int | None = None
-    """Optimizer steps, 1 to 20,000."""
-    batch_size: int | None = None
-    """Pictures per step, 1 to 64."""
-    learning_rate: float | None = None
-    """Peak learning rate of AdamW, above 0 and at most 0.1."""
-    warmup_steps: int | None = None
-    """Steps of linear warm-up, 0 to `steps`."""
-    rank: int | None = None
-    """LoRA rank, 1 to 128."""
-    alpha: float | None = None
-    """LoRA alpha, above 0 and at most 1024; the update is scaled by alpha / rank."""
-    targets: str | None = None
-    """`attention`, `attention-and-convolution` or `all`."""
-    resolution: int | None = None
-    """Side in pixels of the square that pictures are cropped to, 64 to 2048."""
-    seed: int | None = None
-    """Seed of everything random, 0 to 2^63 - 1."""
-    precision: str | None = None
-    """`float32` or `bfloat16`."""
-    min_snr_gamma: float | None = None
-    """Gamma of min-SNR loss weighting (Hang et al. 2023), at most 100; 0 turns it off."""
-    caption_dropout: float | None = None
-    """Chance per picture and step that its caption is emptied, 0 to 0.5."""
-    prior_weight: float | None = None
-    """Weight of the class pictures' loss (Ruiz et al. 2022), 0 to 10; 0 turns prior preservation off."""
-    prior_images: int | None = None
-    """Class pictures to generate, 1 to 1,000."""
-    checkpoint_every: int | None = None
-    """Steps between checkpoints, 1 to 20,000."""
-
-
-@dataclass(frozen=True)
 class TrainingRecord:
     """A training as the server knew it at one moment."""
 
@@ -110,10 +76,10 @@ class TrainingRecord:
     base_model: str
     trigger_word: str
     class_noun: str
-    config: TrainingConfig
+    config: TrainingConfig = field(hash=False)
     """What was asked for."""
-    effective_config: TrainingConfig
-    """What is used: nothing is None."""
+    effective_config: TrainingConfig = field(hash=False)
+    """What is used: every key is there."""
     completed_steps: int
     create_time: datetime
     start_time: datetime | None

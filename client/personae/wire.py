@@ -1,11 +1,13 @@
 """Messages of the contract -> the client's dataclasses. Pure; the other direction is `requests.py`."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from personae import events, resources
+from personae.training_config import TrainingConfig
 from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, inference_pb2, training_pb2
 from personae.vocabulary import word
 
@@ -42,14 +44,15 @@ def _image_report(message: dataset_pb2.ImageReport) -> resources.ImageReport:
     )
 
 
-def training_config(message: training_pb2.TrainingConfig) -> resources.TrainingConfig:
-    """Hyper-parameters; a field that is not set becomes None."""
-    values: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
-    if "targets" in values:
-        values["targets"] = word(training_pb2.LoraTargets.DESCRIPTOR, message.targets)
-    if "precision" in values:
-        values["precision"] = word(training_pb2.Precision.DESCRIPTOR, message.precision)
-    return resources.TrainingConfig(**values)
+def training_config(message: training_pb2.TrainingConfig) -> TrainingConfig:
+    """Hyper-parameters: what is set."""
+    return cast(TrainingConfig, {field.name: _plain(field, value) for field, value in message.ListFields()})
+
+
+def _plain(field: FieldDescriptor, value: Any) -> Any:
+    if field.enum_type is not None:
+        return word(field.enum_type, value)
+    return list(value) if isinstance(field.default_value, list) else value
 
 
 def training(message: training_pb2.Training) -> resources.TrainingRecord:

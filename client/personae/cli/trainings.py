@@ -1,7 +1,7 @@
 """The commands that train: `train` and `watch`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -42,6 +42,17 @@ def train(
 
     What is not given is chosen for the base model. Ctrl-C leaves the training running; `personae watch` takes it up.
     """
+    config = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "rank": rank,
+        "targets": targets,
+        "resolution": resolution,
+        "precision": precision,
+        "prior_weight": prior_weight,
+        "seed": seed,
+    }
     with personae.Client(trainer, project=project) as client:
         dataset = client.create_dataset(pictures=folder)
         print_findings(dataset)
@@ -52,15 +63,7 @@ def train(
             base_model=base_model,
             trigger_word=trigger_word,
             class_noun=class_noun,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            rank=rank,
-            targets=targets,
-            resolution=resolution,
-            precision=precision,
-            prior_weight=prior_weight,
-            seed=seed,
+            **cast(personae.TrainingConfig, config),
         )
         if detach:
             out.print(training.name)

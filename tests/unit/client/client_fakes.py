@@ -109,6 +109,7 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
         self.pages: list[list[str]] = [[]]
         self.watch_over = threading.Event()
         self.evaluation: evaluation_pb2.Evaluation | None = None
+        self.training = training_pb2.Training(name=TRAINING, state=training_pb2.Training.STATE_QUEUED)
 
     def CreateDataset(self, request, context):
         self.saw("CreateDataset", request, context)
@@ -146,18 +147,15 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
 
     def CreateTraining(self, request, context):
         self.saw("CreateTraining", request, context)
-        return trainer_pb2.CreateTrainingResponse(training=self._training())
+        return trainer_pb2.CreateTrainingResponse(training=self.training)
 
     def GetTraining(self, request, context):
         self.saw("GetTraining", request, context)
-        return trainer_pb2.GetTrainingResponse(training=self._training())
+        return trainer_pb2.GetTrainingResponse(training=self.training)
 
     def CancelTraining(self, request, context):
         self.saw("CancelTraining", request, context)
-        return trainer_pb2.CancelTrainingResponse(training=self._training())
-
-    def _training(self) -> training_pb2.Training:
-        return training_pb2.Training(name=TRAINING, state=training_pb2.Training.STATE_QUEUED)
+        return trainer_pb2.CancelTrainingResponse(training=self.training)
 
     def WatchTraining(self, request, context):
         self.saw("WatchTraining", request, context)

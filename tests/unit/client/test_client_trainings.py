@@ -145,12 +145,6 @@ def test_two_mutations_carry_different_request_ids(client, trainer):
     assert first.request_id != second.request_id
 
 
-def test_only_the_hyper_parameters_that_were_given_are_sent(client, trainer):
-    client.train("projects/default/datasets/d1", name="micah", prior_weight=0.0, precision="bfloat16")
-    config = trainer.requests["CreateTraining"][0].training.config
-    assert {field.name for field, _ in config.ListFields()} == {"prior_weight", "precision"}
-
-
 def test_a_repeat_waits_as_long_as_the_server_asks(client, trainer, pauses):
     trainer.instead["GetTraining"] = [unavailable(retry_info(0.75)), unavailable()]
     client.get_training("t1")
