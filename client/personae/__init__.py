@@ -32,14 +32,13 @@ from personae.events import (
     StateChanged,
     TrainingEvent,
 )
+from personae.images import GenerationProgress, Image
 from personae.patience import Patience
 from personae.resources import (
     Adapter,
     Artifact,
     Dataset,
     Evaluation,
-    GenerationProgress,
-    Image,
     ImageReport,
     TrainingRecord,
 )

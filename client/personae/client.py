@@ -13,10 +13,11 @@ from personae import calls, requests
 from personae.connection import Connection, needed
 from personae.download import Download, PartFile
 from personae.generation import Generation, OnProgress
+from personae.images import Image
 from personae.patience import Patience
 from personae.pictures import Sources, gather
 from personae.requests import AdapterChoice, Seeds
-from personae.resources import Adapter, Dataset, Image
+from personae.resources import Adapter, Dataset
 from personae.training import Training
 from personae.training_config import TrainingConfig
 from personae.v1.inference_pb2_grpc import InferenceServiceStub

@@ -1,14 +1,10 @@
-"""What the services keep, as plain frozen dataclasses: datasets, trainings, adapters, pictures.
+"""What the services keep, as plain frozen dataclasses: datasets, trainings, adapters.
 
 Nothing here knows protobuf; `wire.py` builds these from messages.
 """
 
-import io
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-
-from PIL import Image as Pillow
 
 from personae.training_config import TrainingConfig
 
@@ -155,54 +151,3 @@ class Adapter:
     def prompt(self, scene: str = "") -> str:
         """A prompt that shows the subject, in `scene` where one is given, worded as the training's prompts were."""
         return ", ".join(filter(None, (f"a picture of {self.trigger_word} {self.class_noun}", scene)))
-
-
-@dataclass(frozen=True)
-class GenerationProgress:
-    """How far a generation is."""
-
-    finished: int
-    """Images that have arrived."""
-    total: int
-    images_ahead: int
-    """Other callers' images in the queue before the first of these; 0 once work has begun."""
-    completed_steps: int
-    """Denoising steps finished, of the group of images in work."""
-    total_steps: int
-
-
-@dataclass(frozen=True)
-class Image:
-    """A generated image."""
-
-    index: int
-    """Position among the images asked for, counted over prompts and their seeds from 0."""
-    prompt_index: int
-    prompt: str
-    seed: int
-    """With the same prompt and settings it gives the same image again."""
-    width: int
-    height: int
-    media_type: str
-    content: bytes
-    """The file; empty when `filtered`."""
-    digest: str
-    """SHA-256 (hex) of `content`."""
-    filtered: bool
-    """True when a checker refused the image."""
-
-    def save(self, path: str | Path) -> Path:
-        """Write the file as it came, with the record of how it was made that it carries."""
-        path = Path(path)
-        path.write_bytes(self.content)
-        return path
-
-    def picture(self) -> Pillow.Image:
-        """The decoded picture."""
-        with Pillow.open(io.BytesIO(self.content), formats=("PNG", "WEBP", "JPEG")) as picture:
-            picture.load()
-        return picture
-
-    def _repr_png_(self) -> bytes | None:
-        """For notebooks."""
-        return self.content if self.media_type == "image/png" and self.content else None

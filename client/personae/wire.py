@@ -6,7 +6,7 @@ from typing import Any, cast
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from personae import events, resources
+from personae import events, images, resources
 from personae.training_config import TrainingConfig
 from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, inference_pb2, training_pb2
 from personae.vocabulary import word
@@ -157,11 +157,9 @@ def evaluation(message: evaluation_pb2.Evaluation) -> resources.Evaluation:
     )
 
 
-def image(
-    message: inference_pb2.GenerateResponse.Image, *, index: int, prompt_index: int, prompt: str
-) -> resources.Image:
+def image(message: inference_pb2.GenerateResponse.Image, *, index: int, prompt_index: int, prompt: str) -> images.Image:
     """A generated image; its place among those asked for is the caller's to know, because a request may be a rest."""
-    return resources.Image(
+    return images.Image(
         index=index,
         prompt_index=prompt_index,
         prompt=prompt,

@@ -17,10 +17,11 @@ from personae.aio.training import Training
 from personae.connection import needed
 from personae.download import Download, PartFile
 from personae.generation import Generation, OnProgress
+from personae.images import Image
 from personae.patience import Patience
 from personae.pictures import Sources, gather
 from personae.requests import AdapterChoice, Seeds
-from personae.resources import Adapter, Dataset, Image
+from personae.resources import Adapter, Dataset
 from personae.training_config import TrainingConfig
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
 from personae.v1.trainer_pb2_grpc import TrainerServiceStub

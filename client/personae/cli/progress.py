@@ -12,7 +12,7 @@ from rich.text import Text
 
 from personae.events import Ended, Notice, StageStarted, StateChanged, TrainingEvent
 from personae.events import Progress as TrainingProgress
-from personae.resources import GenerationProgress
+from personae.images import GenerationProgress
 
 _STAGES = {
     "loading-base-model": "loading the base model",
