@@ -28,9 +28,11 @@ from personae.events import (
     Evaluated,
     Notice,
     Progress,
+    SampleReady,
     StageStarted,
     StateChanged,
     TrainingEvent,
+    Validated,
 )
 from personae.images import GenerationProgress, Image
 from personae.patience import Patience
@@ -38,8 +40,10 @@ from personae.resources import (
     Adapter,
     Artifact,
     Dataset,
+    DatasetReport,
     Evaluation,
     ImageReport,
+    TrainingPlan,
     TrainingRecord,
 )
 from personae.training import Training
@@ -54,6 +58,7 @@ __all__ = [
     "Client",
     "Corrupted",
     "Dataset",
+    "DatasetReport",
     "DeadlineExceeded",
     "Ended",
     "Evaluated",
@@ -69,6 +74,7 @@ __all__ = [
     "PersonaeError",
     "PreconditionFailed",
     "Progress",
+    "SampleReady",
     "ServerDefect",
     "StageStarted",
     "StateChanged",
@@ -78,8 +84,10 @@ __all__ = [
     "TrainingConfig",
     "TrainingEvent",
     "TrainingFailed",
+    "TrainingPlan",
     "TrainingRecord",
     "Unavailable",
+    "Validated",
     "Violation",
     "aio",
 ]

@@ -11,18 +11,18 @@ from typing import Self, Unpack
 
 from personae import calls, requests
 from personae.connection import Connection, needed
-from personae.download import Download, PartFile
+from personae.download import Download, PartFile, export_place
 from personae.generation import Generation, OnProgress
 from personae.images import Image
 from personae.patience import Patience
 from personae.pictures import Sources, gather
 from personae.requests import AdapterChoice, Seeds
-from personae.resources import Adapter, Dataset
+from personae.resources import Adapter, Dataset, TrainingPlan
 from personae.training import Training
 from personae.training_config import TrainingConfig
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
 from personae.v1.trainer_pb2_grpc import TrainerServiceStub
-from personae.vocabulary import ImageFormat, Scheduler
+from personae.vocabulary import AdapterFormat, ImageFormat, Scheduler
 
 
 class Client:
@@ -100,6 +100,8 @@ class Client:
         base_model: str = "",
         trigger_word: str = "",
         class_noun: str = "",
+        licence: str = "",
+        consent: str = "",
         **config: Unpack[TrainingConfig],
     ) -> Training:
         """Queue a training and return at once; it survives this program and a restart of the server.
@@ -107,6 +109,8 @@ class Client:
         pictures_or_dataset: a Dataset, its full name, or pictures to make one of, as for `create_dataset`.
         name: id of the adapter to make; where it is taken, AlreadyExists, unless `new_version` asks for its next.
         base_model, trigger_word, class_noun: empty leaves them to the server. config: see TrainingConfig.
+        licence: under what licence the adapter may be used. consent: who agreed to be learned, and where that is
+        recorded. Both are kept with the adapter and not interpreted.
         """
         wanted = requests.training(
             self.project,
@@ -115,11 +119,45 @@ class Client:
             base_model=base_model,
             trigger_word=trigger_word,
             class_noun=class_noun,
+            licence=licence,
+            consent=consent,
             config=config,
         )
         trainer = needed(self._trainer, "trainer")
         dataset = self._dataset_name(pictures_or_dataset)
         return Training(trainer, trainer.ask(calls.create_training(wanted, dataset)))
+
+    def plan_training(
+        self,
+        pictures_or_dataset: Sources | Dataset,
+        *,
+        name: str,
+        new_version: bool = False,
+        base_model: str = "",
+        trigger_word: str = "",
+        class_noun: str = "",
+        licence: str = "",
+        consent: str = "",
+        **config: Unpack[TrainingConfig],
+    ) -> TrainingPlan:
+        """What `train` would do with the same arguments, and the time and memory that would take; nothing is trained.
+
+        Raises what `train` would. Pictures are uploaded all the same, once: hand `TrainingPlan.dataset` to `train`.
+        """
+        wanted = requests.training(
+            self.project,
+            name,
+            new_version=new_version,
+            base_model=base_model,
+            trigger_word=trigger_word,
+            class_noun=class_noun,
+            licence=licence,
+            consent=consent,
+            config=config,
+        )
+        trainer = needed(self._trainer, "trainer")
+        dataset = self._dataset_name(pictures_or_dataset)
+        return trainer.ask(calls.plan_training(wanted, dataset))
 
     def _dataset_name(self, given: Sources | Dataset) -> str:
         dataset, pictures = calls.dataset_or_pictures(given)
@@ -166,6 +204,20 @@ class Client:
             return file.finish(download)
         finally:
             file.discard()
+
+    def export_adapter(self, name: str, adapter_format: AdapterFormat, path: str | Path) -> Path:
+        """Download an adapter as other programs read it to `path`, or into the folder `path`; return where it lies.
+
+        adapter_format: `kohya` for Kohya's scripts and ComfyUI, `diffusers` for `load_lora_weights`. In a folder the
+        file is called after the adapter, as in `mia-1.safetensors`. Beside it, with the suffix `.md`, lies its model
+        card: base model, trigger word, training, measurements, licence.
+        """
+        trainer = needed(self._trainer, "trainer")
+        full_name = requests.resource_name(self.project, "adapters", name)
+        exported = trainer.ask(calls.export_adapter(full_name, adapter_format))
+        path = export_place(exported.adapter, Path(path))
+        self.download_adapter(exported.adapter, path.with_suffix(".md"), exported.model_card.artifact_id)
+        return self.download_adapter(exported.adapter, path, exported.artifact.artifact_id)
 
     # Pictures
 

@@ -10,8 +10,8 @@ from personae.errors import InvalidRequest, Violation
 from personae.pictures import Picture
 from personae.resources import Adapter
 from personae.training_config import TrainingConfig
-from personae.v1 import inference_pb2, trainer_pb2, training_pb2
-from personae.vocabulary import ImageFormat, Scheduler, number
+from personae.v1 import adapter_pb2, inference_pb2, trainer_pb2, training_pb2
+from personae.vocabulary import AdapterFormat, ImageFormat, Scheduler, number
 
 CHUNK_BYTES = 1024 * 1024
 """The contract's limit for one chunk."""
@@ -54,6 +54,8 @@ def training(
     base_model: str,
     trigger_word: str,
     class_noun: str,
+    licence: str,
+    consent: str,
     config: TrainingConfig,
 ) -> trainer_pb2.CreateTrainingRequest:
     """A request for a training of a dataset yet to be named: what is wrong with it shows before pictures are sent."""
@@ -65,6 +67,8 @@ def training(
             trigger_word=trigger_word,
             class_noun=class_noun,
             config=training_config(config),
+            licence=licence,
+            consent=consent,
         ),
         new_version=new_version,
     )
@@ -98,6 +102,12 @@ def _field_value(name: str, value: Any) -> Any:
         raise InvalidRequest([Violation(name, f"found {value!r}; allowed is a list of texts")])
     enum = fields[name].enum_type
     return value if enum is None else number(enum, name, value)
+
+
+def export(name: str, adapter_format: AdapterFormat) -> trainer_pb2.ExportAdapterRequest:
+    """A request for an adapter in another program's key names."""
+    chosen = number(adapter_pb2.AdapterFormat.DESCRIPTOR, "adapter_format", adapter_format)
+    return trainer_pb2.ExportAdapterRequest(name=name, format=adapter_pb2.AdapterFormat.ValueType(chosen))
 
 
 def generate(

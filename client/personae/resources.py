@@ -8,6 +8,8 @@ from datetime import datetime
 
 from personae.training_config import TrainingConfig
 
+_CAPTION_TEMPLATE = "a picture of {trigger_word} {class_noun}, {caption}"  # the contract's default
+
 
 @dataclass(frozen=True)
 class ImageReport:
@@ -23,24 +25,24 @@ class ImageReport:
     """In pixels, as stored; 0 where it could not be read."""
     height: int
     source_format: str
-    """`JPEG`, `PNG` or `WEBP`; empty when it is none of them."""
+    """`JPEG`, `PNG`, `WEBP` or `HEIF`; empty when it is none of them."""
     conversions: tuple[str, ...]
     """What was changed while storing it."""
     caption: str
     digest: str
     """SHA-256 (hex) of the stored picture; empty when refused."""
+    source_width: int
+    """In pixels, of the file as it was uploaded; 0 where it could not be read."""
+    source_height: int
+    warnings: tuple[str, ...]
+    """What may make it worth less, though it was accepted: `blurred`, `small` or `large`."""
+    has_mask: bool
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Pictures to learn from, with the picture doctor's report."""
+class DatasetReport:
+    """What the picture doctor found in a dataset."""
 
-    name: str
-    """`projects/{project}/datasets/{dataset}`"""
-    create_time: datetime
-    update_time: datetime
-    digest: str
-    """SHA-256 (hex) over the accepted pictures and captions: equal digests train alike."""
     ready: bool
     """Whether a training can start."""
     accepted_count: int
@@ -56,6 +58,18 @@ class Dataset:
     def rejected(self) -> tuple[ImageReport, ...]:
         """The pictures that no training will use."""
         return tuple(image for image in self.images if not image.accepted)
+
+
+@dataclass(frozen=True)
+class Dataset(DatasetReport):
+    """Pictures to learn from, with the picture doctor's report."""
+
+    name: str
+    """`projects/{project}/datasets/{dataset}`"""
+    create_time: datetime
+    update_time: datetime
+    digest: str
+    """SHA-256 (hex) over the accepted pictures and captions: equal digests train alike."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,36 @@ class TrainingRecord:
     """Stable, for programs; empty unless it failed."""
     failure_message: str
     cancel_requested: bool
+    licence: str
+    """Under what licence the adapter may be used."""
+    consent: str
+    """Who agreed to be learned, and where that is recorded."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training would be and what it would need. None was created."""
+
+    dataset: str
+    """The dataset that was asked about, `projects/{project}/datasets/{dataset}`: `train` takes it."""
+    report: DatasetReport
+    """What the picture doctor found in it."""
+    base_model: str
+    trigger_word: str
+    class_noun: str
+    effective_config: TrainingConfig = field(hash=False)
+    """What would be used: every key is there."""
+    duration_s: float
+    """Wall time from the moment a worker takes it."""
+    peak_memory_bytes: int
+    """Most device memory held at once."""
+    basis: str
+    """What time and memory were derived from, for a person."""
+
+    def summary(self) -> str:
+        """One line for people, for example `about 4 min, 1.2 GB of device memory (an earlier training here)`."""
+        time = f"{self.duration_s:.0f} s" if self.duration_s < 100 else f"{self.duration_s / 60:.0f} min"
+        return f"about {time}, {self.peak_memory_bytes / 1e9:.1f} GB of device memory ({self.basis})"
 
 
 @dataclass(frozen=True)
@@ -147,7 +191,35 @@ class Adapter:
     """What can be downloaded, the adapter file first."""
     evaluation: Evaluation | None
     """How good it is; None where the server has no judge for the base model, or where that failed."""
+    training_config: TrainingConfig = field(hash=False)
+    """What it was trained with: every key is there; empty where it was imported."""
+    dataset_digest: str
+    """SHA-256 (hex) over the pictures and captions it was trained on; empty where it was imported."""
+    chosen_step: int
+    """Optimizer steps behind the published weights: those of the best validation, or all."""
+    validation_loss: float | None
+    """Validation loss at that step; None where nothing was validated."""
+    licence: str
+    """As the training's."""
+    consent: str
+    """As the training's."""
 
     def prompt(self, scene: str = "") -> str:
         """A prompt that shows the subject, in `scene` where one is given, worded as the training's prompts were."""
-        return ", ".join(filter(None, (f"a picture of {self.trigger_word} {self.class_noun}", scene)))
+        template = self.training_config.get("caption_template", _CAPTION_TEMPLATE)
+        if "{caption}" not in template:
+            template += ", {caption}"
+        worded = template if scene else template.replace(", {caption}", "")
+        worded = worded.replace("{trigger_word}", self.trigger_word).replace("{class_noun}", self.class_noun)
+        return worded.replace("{caption}", scene)
+
+
+@dataclass(frozen=True)
+class ExportedAdapter:
+    """An adapter in another program's key names, ready to be downloaded."""
+
+    adapter: str
+    """The adapter version that was exported."""
+    artifact: Artifact
+    model_card: Artifact
+    """In Markdown: base model, trigger word, training, measurements, licence."""

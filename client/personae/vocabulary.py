@@ -25,6 +25,8 @@ GradientCheckpointing = Literal["automatic", "always", "never"]
 """Whether activations are computed again in the backward pass."""
 Crop = Literal["centre", "salient"]
 """Which part of a picture is kept where its shape does not fit."""
+AdapterFormat = Literal["diffusers", "kohya"]
+"""Whose key names an exported adapter has: diffusers' `load_lora_weights`, or Kohya's scripts and ComfyUI."""
 Scheduler = Literal["ddim", "euler", "dpm-solver-multistep"]
 """How the noise is removed."""
 ImageFormat = Literal["png", "webp", "jpeg"]
