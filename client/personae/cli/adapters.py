@@ -1,4 +1,4 @@
-"""The command for what trainings made: `adapters`."""
+"""The commands for what trainings made: `adapters` and `export`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,7 @@ from rich.table import Table
 import personae
 from personae.cli.options import TRAINER, Project, Trainer
 from personae.cli.terminal import local_time, out, short
+from personae.vocabulary import AdapterFormat
 
 
 def adapters(
@@ -33,3 +34,17 @@ def adapters(
             )
             table.add_row(short(found.name), found.base_model, found.prompt("…"), *made)
         out.print(table)
+
+
+def export(
+    name: Annotated[str, typer.Argument(help="Id or name of an adapter.")],
+    adapter_format: Annotated[
+        AdapterFormat, typer.Option("--format", help="Whose key names: kohya is for ComfyUI too.")
+    ] = "kohya",
+    output: Annotated[Path, typer.Option(help="The file, or a folder for it; its model card goes beside it.")] = Path(),
+    trainer: Trainer = TRAINER,
+    project: Project = "default",
+) -> None:
+    """Save an adapter as other programs read it, with its model card, and print its path."""
+    with personae.Client(trainer, project=project) as client:
+        out.print(str(client.export_adapter(name, adapter_format, output)))

@@ -5,10 +5,11 @@ Each is a function in a file of its group: read the options, call the client, pr
 
 import typer
 
-from personae.cli.adapters import adapters
+from personae.cli.adapters import adapters, export
 from personae.cli.datasets import datasets
 from personae.cli.generating import generate
 from personae.cli.machine import demo, up
+from personae.cli.settings import KEYS
 from personae.cli.trainings import train, watch
 
 app = typer.Typer(
@@ -18,5 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (up, train, watch, generate, adapters, datasets, demo):
+app.command()(up)
+app.command(epilog=KEYS)(train)
+for command in (watch, generate, adapters, export, datasets, demo):
     app.command()(command)

@@ -31,15 +31,20 @@ def datasets(
 def _print_dataset(dataset: personae.Dataset) -> None:
     table = Table("picture", "pixels", "caption", "found", box=None)
     for image in dataset.images:
-        found = ", ".join(image.conversions) if image.accepted else f"{image.rejection}: {image.detail}"
+        kept = ", ".join((*image.conversions, *image.warnings, *["mask"] * image.has_mask))
+        found = kept if image.accepted else f"{image.rejection}: {image.detail}"
         table.add_row(escape(image.filename), f"{image.width}x{image.height}", escape(image.caption), escape(found))
     out.print(table)
     print_findings(dataset)
 
 
 def print_findings(dataset: personae.Dataset) -> None:
+    """What a person should know before training on it, on stderr."""
     err.print(f"{dataset.accepted_count} of {len(dataset.images)} pictures accepted")
     for image in dataset.rejected:
         err.print(f"  {escape(image.filename)}: {image.rejection}: {escape(image.detail)}")
+    for image in dataset.images:
+        if image.warnings:
+            err.print(f"  {escape(image.filename)}: {', '.join(image.warnings)}")
     for sentence in dataset.advice:
         err.print(f"  {escape(sentence)}")

@@ -102,7 +102,14 @@ def test_datasets_lists_every_page_by_id(personae_command, trainer):
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["d1", "d2"]
 
 
-@pytest.mark.parametrize("command", ["up", "train", "watch", "generate", "adapters", "datasets", "demo"])
+def test_datasets_shows_what_was_found_in_one(personae_command):
+    code, out, err = personae_command("datasets", "d1")
+    assert code == 0
+    assert out.splitlines()[1].rstrip().endswith("blurred, small, mask")
+    assert "a.png: blurred, small" in err
+
+
+@pytest.mark.parametrize("command", ["up", "train", "watch", "generate", "adapters", "export", "datasets", "demo"])
 def test_every_command_explains_itself(personae_command, command):
     code, out, _ = personae_command(command, "--help")
     assert code == 0
