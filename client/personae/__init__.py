@@ -28,23 +28,26 @@ from personae.events import (
     Evaluated,
     Notice,
     Progress,
+    SampleReady,
     StageStarted,
     StateChanged,
     TrainingEvent,
+    Validated,
 )
+from personae.images import GenerationProgress, Image
 from personae.patience import Patience
 from personae.resources import (
     Adapter,
     Artifact,
     Dataset,
+    DatasetReport,
     Evaluation,
-    GenerationProgress,
-    Image,
     ImageReport,
-    TrainingConfig,
+    TrainingPlan,
     TrainingRecord,
 )
 from personae.training import Training
+from personae.training_config import TrainingConfig
 
 __all__ = [
     "Adapter",
@@ -55,6 +58,7 @@ __all__ = [
     "Client",
     "Corrupted",
     "Dataset",
+    "DatasetReport",
     "DeadlineExceeded",
     "Ended",
     "Evaluated",
@@ -70,6 +74,7 @@ __all__ = [
     "PersonaeError",
     "PreconditionFailed",
     "Progress",
+    "SampleReady",
     "ServerDefect",
     "StageStarted",
     "StateChanged",
@@ -79,8 +84,10 @@ __all__ = [
     "TrainingConfig",
     "TrainingEvent",
     "TrainingFailed",
+    "TrainingPlan",
     "TrainingRecord",
     "Unavailable",
+    "Validated",
     "Violation",
     "aio",
 ]

@@ -1,6 +1,6 @@
 """Each call that has one answer, as a value: which rpc, what to send, what the answer means. Nothing is sent here.
 
-All of them are safe to repeat: reads, or mutations that carry one and the same `request_id` each time.
+All of them are safe to repeat: reads, derivations, or mutations that carry one and the same `request_id` each time.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,8 +12,9 @@ from google.protobuf.message import Message
 
 from personae import requests, wire
 from personae.pictures import Picture, Sources
-from personae.resources import Adapter, Dataset, TrainingConfig, TrainingRecord
+from personae.resources import Adapter, Dataset, ExportedAdapter, TrainingPlan, TrainingRecord
 from personae.v1 import trainer_pb2
+from personae.vocabulary import AdapterFormat
 
 T = TypeVar("T")
 Page = tuple[Iterable[T], str]
@@ -72,30 +73,25 @@ def dataset_or_pictures(given: Dataset | Sources) -> tuple[str, Sources]:
     return (given, ()) if isinstance(given, str) and given.startswith("projects/") else ("", given)
 
 
-def create_training(
-    project: str,
-    dataset: str,
-    adapter_id: str,
-    *,
-    new_version: bool,
-    base_model: str,
-    trigger_word: str,
-    class_noun: str,
-    config: TrainingConfig,
-) -> Call[TrainingRecord]:
-    """Queues a training."""
-    request = requests.create_training(
-        project,
-        dataset,
-        adapter_id,
-        str(uuid4()),
-        new_version=new_version,
-        base_model=base_model,
-        trigger_word=trigger_word,
-        class_noun=class_noun,
-        config=config,
-    )
+def create_training(wanted: trainer_pb2.CreateTrainingRequest, dataset: str) -> Call[TrainingRecord]:
+    """Queues the training that is wanted, of the dataset with that full name."""
+    request = _of_dataset(wanted, dataset)
+    request.request_id = str(uuid4())
     return Call("CreateTraining", request, lambda answer: wire.training(answer.training))
+
+
+def plan_training(wanted: trainer_pb2.CreateTrainingRequest, dataset: str) -> Call[TrainingPlan]:
+    """Asks what that training would be, and creates none."""
+    request = _of_dataset(wanted, dataset)
+    request.validate_only = True
+    return Call("CreateTraining", request, wire.training_plan)
+
+
+def _of_dataset(wanted: trainer_pb2.CreateTrainingRequest, dataset: str) -> trainer_pb2.CreateTrainingRequest:
+    request = trainer_pb2.CreateTrainingRequest()
+    request.CopyFrom(wanted)
+    request.training.dataset = dataset
+    return request
 
 
 def get_training(name: str) -> Call[TrainingRecord]:
@@ -126,6 +122,11 @@ def list_adapters(parent: str, token: str) -> Call[Page[Adapter]]:
     """Reads a page of a project's adapters, or of an adapter's versions."""
     request = trainer_pb2.ListAdaptersRequest(parent=parent, page_token=token)
     return Call("ListAdapters", request, lambda answer: (map(wire.adapter, answer.adapters), answer.next_page_token))
+
+
+def export_adapter(name: str, adapter_format: AdapterFormat) -> Call[ExportedAdapter]:
+    """Derives a file of an adapter, by its full name; asked twice, it is derived once."""
+    return Call("ExportAdapter", requests.export(name, adapter_format), wire.exported_adapter)
 
 
 class Sending(Iterator[Message]):

@@ -7,20 +7,22 @@ same verbs with the same parameters.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from personae import calls, requests
 from personae.connection import Connection, needed
-from personae.download import Download, PartFile
+from personae.download import Download, PartFile, export_place
 from personae.generation import Generation, OnProgress
+from personae.images import Image
 from personae.patience import Patience
 from personae.pictures import Sources, gather
 from personae.requests import AdapterChoice, Seeds
-from personae.resources import Adapter, Dataset, Image, TrainingConfig
+from personae.resources import Adapter, Dataset, TrainingPlan
 from personae.training import Training
+from personae.training_config import TrainingConfig
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
 from personae.v1.trainer_pb2_grpc import TrainerServiceStub
-from personae.vocabulary import ImageFormat, Precision, Scheduler, Targets
+from personae.vocabulary import AdapterFormat, ImageFormat, Scheduler
 
 
 class Client:
@@ -98,58 +100,68 @@ class Client:
         base_model: str = "",
         trigger_word: str = "",
         class_noun: str = "",
-        steps: int | None = None,
-        batch_size: int | None = None,
-        learning_rate: float | None = None,
-        warmup_steps: int | None = None,
-        rank: int | None = None,
-        alpha: float | None = None,
-        targets: Targets | None = None,
-        resolution: int | None = None,
-        seed: int | None = None,
-        precision: Precision | None = None,
-        min_snr_gamma: float | None = None,
-        caption_dropout: float | None = None,
-        prior_weight: float | None = None,
-        prior_images: int | None = None,
-        checkpoint_every: int | None = None,
+        licence: str = "",
+        consent: str = "",
+        **config: Unpack[TrainingConfig],
     ) -> Training:
         """Queue a training and return at once; it survives this program and a restart of the server.
 
         pictures_or_dataset: a Dataset, its full name, or pictures to make one of, as for `create_dataset`.
         name: id of the adapter to make; where it is taken, AlreadyExists, unless `new_version` asks for its next.
-        base_model, trigger_word, class_noun: empty leaves them to the server. Hyper-parameters: see TrainingConfig.
+        base_model, trigger_word, class_noun: empty leaves them to the server. config: see TrainingConfig.
+        licence: under what licence the adapter may be used. consent: who agreed to be learned, and where that is
+        recorded. Both are kept with the adapter and not interpreted.
         """
-        config = TrainingConfig(
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            warmup_steps=warmup_steps,
-            rank=rank,
-            alpha=alpha,
-            targets=targets,
-            resolution=resolution,
-            seed=seed,
-            precision=precision,
-            min_snr_gamma=min_snr_gamma,
-            caption_dropout=caption_dropout,
-            prior_weight=prior_weight,
-            prior_images=prior_images,
-            checkpoint_every=checkpoint_every,
-        )
-        trainer = needed(self._trainer, "trainer")
-        dataset, pictures = calls.dataset_or_pictures(pictures_or_dataset)
-        call = calls.create_training(
+        wanted = requests.training(
             self.project,
-            dataset or self.create_dataset(pictures=pictures).name,
             name,
             new_version=new_version,
             base_model=base_model,
             trigger_word=trigger_word,
             class_noun=class_noun,
+            licence=licence,
+            consent=consent,
             config=config,
         )
-        return Training(trainer, trainer.ask(call))
+        trainer = needed(self._trainer, "trainer")
+        dataset = self._dataset_name(pictures_or_dataset)
+        return Training(trainer, trainer.ask(calls.create_training(wanted, dataset)))
+
+    def plan_training(
+        self,
+        pictures_or_dataset: Sources | Dataset,
+        *,
+        name: str,
+        new_version: bool = False,
+        base_model: str = "",
+        trigger_word: str = "",
+        class_noun: str = "",
+        licence: str = "",
+        consent: str = "",
+        **config: Unpack[TrainingConfig],
+    ) -> TrainingPlan:
+        """What `train` would do with the same arguments, and the time and memory that would take; nothing is trained.
+
+        Raises what `train` would. Pictures are uploaded all the same, once: hand `TrainingPlan.dataset` to `train`.
+        """
+        wanted = requests.training(
+            self.project,
+            name,
+            new_version=new_version,
+            base_model=base_model,
+            trigger_word=trigger_word,
+            class_noun=class_noun,
+            licence=licence,
+            consent=consent,
+            config=config,
+        )
+        trainer = needed(self._trainer, "trainer")
+        dataset = self._dataset_name(pictures_or_dataset)
+        return trainer.ask(calls.plan_training(wanted, dataset))
+
+    def _dataset_name(self, given: Sources | Dataset) -> str:
+        dataset, pictures = calls.dataset_or_pictures(given)
+        return dataset or self.create_dataset(pictures=pictures).name
 
     def get_training(self, name: str) -> Training:
         """A handle on a training, by its id or its full name."""
@@ -192,6 +204,20 @@ class Client:
             return file.finish(download)
         finally:
             file.discard()
+
+    def export_adapter(self, name: str, adapter_format: AdapterFormat, path: str | Path) -> Path:
+        """Download an adapter as other programs read it to `path`, or into the folder `path`; return where it lies.
+
+        adapter_format: `kohya` for Kohya's scripts and ComfyUI, `diffusers` for `load_lora_weights`. In a folder the
+        file is called after the adapter, as in `mia-1.safetensors`. Beside it, with the suffix `.md`, lies its model
+        card: base model, trigger word, training, measurements, licence.
+        """
+        trainer = needed(self._trainer, "trainer")
+        full_name = requests.resource_name(self.project, "adapters", name)
+        exported = trainer.ask(calls.export_adapter(full_name, adapter_format))
+        path = export_place(exported.adapter, Path(path))
+        self.download_adapter(exported.adapter, path.with_suffix(".md"), exported.model_card.artifact_id)
+        return self.download_adapter(exported.adapter, path, exported.artifact.artifact_id)
 
     # Pictures
 

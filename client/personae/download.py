@@ -68,6 +68,12 @@ class Download(Stream[bytes]):
         return Unavailable("the server ended the stream before the file was complete")
 
 
+def export_place(adapter: str, path: Path) -> Path:
+    """Where an exported adapter version is to lie: `path`, or in that folder as `{adapter}-{version}.safetensors`."""
+    _, _, _, adapter_id, _, version = adapter.split("/")
+    return path / f"{adapter_id}-{version}.safetensors" if path.is_dir() else path
+
+
 class PartFile:
     """A file that has no name of its own yet, beside where it will lie. `path`: the file to be, or a folder for it."""
 

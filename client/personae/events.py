@@ -3,9 +3,10 @@
 `Ended` is always the last one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from personae.images import EncodedImage
 from personae.resources import Evaluation
 
 
@@ -56,11 +57,39 @@ class CheckpointSaved(TrainingEvent):
 
 
 @dataclass(frozen=True)
+class Validated(TrainingEvent):
+    """The adapter as it is now was validated, on fixed noise and timesteps."""
+
+    step: int
+    """Optimizer steps behind it."""
+    loss: float
+    """Mean over held-out pictures, or over training pictures where none are held out."""
+    best: bool
+    """Whether it is the lowest so far: this is then what will be published."""
+
+
+@dataclass(frozen=True)
+class SampleReady(TrainingEvent, EncodedImage):
+    """A picture made by the adapter as it is now; always of the same prompts and seeds."""
+
+    step: int
+    """Optimizer steps behind it."""
+    prompt: str
+    seed: int
+    content: bytes = field(repr=False)
+    """The file: PNG, or WebP where a PNG would be larger than 1 MiB."""
+    artifact_id: str
+    """For example `samples/000035-0.png`: what `download_adapter` takes once the adapter exists."""
+    memorisation: float | None
+    """Above 1, it is nearer to a training picture than those are to each other: it copies. None: not measured."""
+
+
+@dataclass(frozen=True)
 class Notice(TrainingEvent):
     """Something a person should know, while the training goes on."""
 
     reason: str
-    """Stable, for programs: RESUMED or EVALUATION_FAILED."""
+    """Stable, for programs, for example RESUMED or EARLY_STOPPED; `training.proto` has them all."""
     message: str
 
 

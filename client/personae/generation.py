@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from personae import requests, wire
 from personae.errors import Unavailable
+from personae.images import GenerationProgress, Image
 from personae.patience import Outage, Patience
-from personae.resources import GenerationProgress, Image
 from personae.stream import Stream
 from personae.v1 import inference_pb2
 

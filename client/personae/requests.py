@@ -4,14 +4,14 @@ Both clients use it, by way of `calls.py`: whatever is decided about a request i
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
-from typing import cast
+from typing import Any, cast
 
 from personae.errors import InvalidRequest, Violation
 from personae.pictures import Picture
-from personae.resources import Adapter, TrainingConfig
-from personae.v1 import inference_pb2, trainer_pb2, training_pb2
-from personae.vocabulary import ImageFormat, Scheduler, number
+from personae.resources import Adapter
+from personae.training_config import TrainingConfig
+from personae.v1 import adapter_pb2, inference_pb2, trainer_pb2, training_pb2
+from personae.vocabulary import AdapterFormat, ImageFormat, Scheduler, number
 
 CHUNK_BYTES = 1024 * 1024
 """The contract's limit for one chunk."""
@@ -46,46 +46,68 @@ def upload(dataset: str, pictures: Sequence[Picture]) -> Iterator[trainer_pb2.Up
             yield trainer_pb2.UploadImagesRequest(chunk=content[start : start + CHUNK_BYTES])
 
 
-def create_training(
+def training(
     project: str,
-    dataset: str,
     adapter_id: str,
-    request_id: str,
     *,
     new_version: bool,
     base_model: str,
     trigger_word: str,
     class_noun: str,
+    licence: str,
+    consent: str,
     config: TrainingConfig,
 ) -> trainer_pb2.CreateTrainingRequest:
-    """A request for a training."""
+    """A request for a training of a dataset yet to be named: what is wrong with it shows before pictures are sent."""
     return trainer_pb2.CreateTrainingRequest(
         parent=parent(project),
         training=training_pb2.Training(
-            dataset=dataset,
             adapter_id=adapter_id,
             base_model=base_model,
             trigger_word=trigger_word,
             class_noun=class_noun,
-            config=_training_config(config),
+            config=training_config(config),
+            licence=licence,
+            consent=consent,
         ),
-        request_id=request_id,
         new_version=new_version,
     )
 
 
-def _training_config(config: TrainingConfig) -> training_pb2.TrainingConfig:
-    chosen = {field.name: getattr(config, field.name) for field in fields(config)}
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    if config.targets is not None:
-        chosen["targets"] = number(training_pb2.LoraTargets.DESCRIPTOR, "targets", config.targets)
-    if config.precision is not None:
-        chosen["precision"] = number(training_pb2.Precision.DESCRIPTOR, "precision", config.precision)
-    try:
-        return training_pb2.TrainingConfig(**chosen)
-    except ValueError as error:
-        # A number that does not fit its field, for example a seed of 2^63.
-        raise InvalidRequest([Violation("config", str(error))]) from None
+def training_config(config: TrainingConfig) -> training_pb2.TrainingConfig:
+    """Hyper-parameters for the wire. Raises InvalidRequest with everything that no field can hold."""
+    message = training_pb2.TrainingConfig()
+    violations: list[Violation] = []
+    for name, value in config.items():
+        try:
+            if value is not None:
+                message.MergeFrom(training_pb2.TrainingConfig(**{name: _field_value(name, value)}))
+        except InvalidRequest as error:
+            violations.extend(error.violations)
+        except ValueError as error:
+            # A number that does not fit its field, for example a seed of 2^63.
+            violations.append(Violation(name, str(error)))
+    if violations:
+        raise InvalidRequest(violations)
+    return message
+
+
+def _field_value(name: str, value: Any) -> Any:
+    """What the field `name` of TrainingConfig takes for a value of ours."""
+    fields = training_pb2.TrainingConfig.DESCRIPTOR.fields_by_name
+    if name not in fields:
+        raise InvalidRequest([Violation(name, f"no hyper-parameter is called so; there are {', '.join(fields)}")])
+    if isinstance(fields[name].default_value, list) and isinstance(value, str):
+        # Python would take a text for a list of its letters.
+        raise InvalidRequest([Violation(name, f"found {value!r}; allowed is a list of texts")])
+    enum = fields[name].enum_type
+    return value if enum is None else number(enum, name, value)
+
+
+def export(name: str, adapter_format: AdapterFormat) -> trainer_pb2.ExportAdapterRequest:
+    """A request for an adapter in another program's key names."""
+    chosen = number(adapter_pb2.AdapterFormat.DESCRIPTOR, "adapter_format", adapter_format)
+    return trainer_pb2.ExportAdapterRequest(name=name, format=adapter_pb2.AdapterFormat.ValueType(chosen))
 
 
 def generate(

@@ -1,14 +1,14 @@
-"""What the services keep, as plain frozen dataclasses: datasets, trainings, adapters, pictures.
+"""What the services keep, as plain frozen dataclasses: datasets, trainings, adapters.
 
 Nothing here knows protobuf; `wire.py` builds these from messages.
 """
 
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
-from PIL import Image as Pillow
+from personae.training_config import TrainingConfig
+
+_CAPTION_TEMPLATE = "a picture of {trigger_word} {class_noun}, {caption}"  # the contract's default
 
 
 @dataclass(frozen=True)
@@ -25,24 +25,24 @@ class ImageReport:
     """In pixels, as stored; 0 where it could not be read."""
     height: int
     source_format: str
-    """`JPEG`, `PNG` or `WEBP`; empty when it is none of them."""
+    """`JPEG`, `PNG`, `WEBP` or `HEIF`; empty when it is none of them."""
     conversions: tuple[str, ...]
     """What was changed while storing it."""
     caption: str
     digest: str
     """SHA-256 (hex) of the stored picture; empty when refused."""
+    source_width: int
+    """In pixels, of the file as it was uploaded; 0 where it could not be read."""
+    source_height: int
+    warnings: tuple[str, ...]
+    """What may make it worth less, though it was accepted: `blurred`, `small` or `large`."""
+    has_mask: bool
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Pictures to learn from, with the picture doctor's report."""
+class DatasetReport:
+    """What the picture doctor found in a dataset."""
 
-    name: str
-    """`projects/{project}/datasets/{dataset}`"""
-    create_time: datetime
-    update_time: datetime
-    digest: str
-    """SHA-256 (hex) over the accepted pictures and captions: equal digests train alike."""
     ready: bool
     """Whether a training can start."""
     accepted_count: int
@@ -61,39 +61,15 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """Hyper-parameters. None leaves the choice to the server, which makes it for the base model."""
+class Dataset(DatasetReport):
+    """Pictures to learn from, with the picture doctor's report."""
 
-    steps: int | None = None
-    """Optimizer steps, 1 to 20,000."""
-    batch_size: int | None = None
-    """Pictures per step, 1 to 64."""
-    learning_rate: float | None = None
-    """Peak learning rate of AdamW, above 0 and at most 0.1."""
-    warmup_steps: int | None = None
-    """Steps of linear warm-up, 0 to `steps`."""
-    rank: int | None = None
-    """LoRA rank, 1 to 128."""
-    alpha: float | None = None
-    """LoRA alpha, above 0 and at most 1024; the update is scaled by alpha / rank."""
-    targets: str | None = None
-    """`attention`, `attention-and-convolution` or `all`."""
-    resolution: int | None = None
-    """Side in pixels of the square that pictures are cropped to, 64 to 2048."""
-    seed: int | None = None
-    """Seed of everything random, 0 to 2^63 - 1."""
-    precision: str | None = None
-    """`float32` or `bfloat16`."""
-    min_snr_gamma: float | None = None
-    """Gamma of min-SNR loss weighting (Hang et al. 2023), at most 100; 0 turns it off."""
-    caption_dropout: float | None = None
-    """Chance per picture and step that its caption is emptied, 0 to 0.5."""
-    prior_weight: float | None = None
-    """Weight of the class pictures' loss (Ruiz et al. 2022), 0 to 10; 0 turns prior preservation off."""
-    prior_images: int | None = None
-    """Class pictures to generate, 1 to 1,000."""
-    checkpoint_every: int | None = None
-    """Steps between checkpoints, 1 to 20,000."""
+    name: str
+    """`projects/{project}/datasets/{dataset}`"""
+    create_time: datetime
+    update_time: datetime
+    digest: str
+    """SHA-256 (hex) over the accepted pictures and captions: equal digests train alike."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +86,10 @@ class TrainingRecord:
     base_model: str
     trigger_word: str
     class_noun: str
-    config: TrainingConfig
+    config: TrainingConfig = field(hash=False)
     """What was asked for."""
-    effective_config: TrainingConfig
-    """What is used: nothing is None."""
+    effective_config: TrainingConfig = field(hash=False)
+    """What is used: every key is there."""
     completed_steps: int
     create_time: datetime
     start_time: datetime | None
@@ -123,6 +99,36 @@ class TrainingRecord:
     """Stable, for programs; empty unless it failed."""
     failure_message: str
     cancel_requested: bool
+    licence: str
+    """Under what licence the adapter may be used."""
+    consent: str
+    """Who agreed to be learned, and where that is recorded."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training would be and what it would need. None was created."""
+
+    dataset: str
+    """The dataset that was asked about, `projects/{project}/datasets/{dataset}`: `train` takes it."""
+    report: DatasetReport
+    """What the picture doctor found in it."""
+    base_model: str
+    trigger_word: str
+    class_noun: str
+    effective_config: TrainingConfig = field(hash=False)
+    """What would be used: every key is there."""
+    duration_s: float
+    """Wall time from the moment a worker takes it."""
+    peak_memory_bytes: int
+    """Most device memory held at once."""
+    basis: str
+    """What time and memory were derived from, for a person."""
+
+    def summary(self) -> str:
+        """One line for people, for example `about 4 min, 1.2 GB of device memory (an earlier training here)`."""
+        time = f"{self.duration_s:.0f} s" if self.duration_s < 100 else f"{self.duration_s / 60:.0f} min"
+        return f"about {time}, {self.peak_memory_bytes / 1e9:.1f} GB of device memory ({self.basis})"
 
 
 @dataclass(frozen=True)
@@ -185,58 +191,35 @@ class Adapter:
     """What can be downloaded, the adapter file first."""
     evaluation: Evaluation | None
     """How good it is; None where the server has no judge for the base model, or where that failed."""
+    training_config: TrainingConfig = field(hash=False)
+    """What it was trained with: every key is there; empty where it was imported."""
+    dataset_digest: str
+    """SHA-256 (hex) over the pictures and captions it was trained on; empty where it was imported."""
+    chosen_step: int
+    """Optimizer steps behind the published weights: those of the best validation, or all."""
+    validation_loss: float | None
+    """Validation loss at that step; None where nothing was validated."""
+    licence: str
+    """As the training's."""
+    consent: str
+    """As the training's."""
 
     def prompt(self, scene: str = "") -> str:
         """A prompt that shows the subject, in `scene` where one is given, worded as the training's prompts were."""
-        return ", ".join(filter(None, (f"a picture of {self.trigger_word} {self.class_noun}", scene)))
+        template = self.training_config.get("caption_template", _CAPTION_TEMPLATE)
+        if "{caption}" not in template:
+            template += ", {caption}"
+        worded = template if scene else template.replace(", {caption}", "")
+        worded = worded.replace("{trigger_word}", self.trigger_word).replace("{class_noun}", self.class_noun)
+        return worded.replace("{caption}", scene)
 
 
 @dataclass(frozen=True)
-class GenerationProgress:
-    """How far a generation is."""
+class ExportedAdapter:
+    """An adapter in another program's key names, ready to be downloaded."""
 
-    finished: int
-    """Images that have arrived."""
-    total: int
-    images_ahead: int
-    """Other callers' images in the queue before the first of these; 0 once work has begun."""
-    completed_steps: int
-    """Denoising steps finished, of the group of images in work."""
-    total_steps: int
-
-
-@dataclass(frozen=True)
-class Image:
-    """A generated image."""
-
-    index: int
-    """Position among the images asked for, counted over prompts and their seeds from 0."""
-    prompt_index: int
-    prompt: str
-    seed: int
-    """With the same prompt and settings it gives the same image again."""
-    width: int
-    height: int
-    media_type: str
-    content: bytes
-    """The file; empty when `filtered`."""
-    digest: str
-    """SHA-256 (hex) of `content`."""
-    filtered: bool
-    """True when a checker refused the image."""
-
-    def save(self, path: str | Path) -> Path:
-        """Write the file as it came, with the record of how it was made that it carries."""
-        path = Path(path)
-        path.write_bytes(self.content)
-        return path
-
-    def picture(self) -> Pillow.Image:
-        """The decoded picture."""
-        with Pillow.open(io.BytesIO(self.content), formats=("PNG", "WEBP", "JPEG")) as picture:
-            picture.load()
-        return picture
-
-    def _repr_png_(self) -> bytes | None:
-        """For notebooks."""
-        return self.content if self.media_type == "image/png" and self.content else None
+    adapter: str
+    """The adapter version that was exported."""
+    artifact: Artifact
+    model_card: Artifact
+    """In Markdown: base model, trigger word, training, measurements, licence."""

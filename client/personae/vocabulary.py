@@ -11,8 +11,22 @@ from personae.errors import InvalidRequest, Violation
 
 Targets = Literal["attention", "attention-and-convolution", "all"]
 """Which layers of the denoiser get a LoRA."""
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16"]
 """Number format of the passes."""
+Preset = Literal["fast", "balanced", "quality"]
+"""How much time a training may take."""
+AdapterType = Literal["lora", "dora"]
+"""What is trained."""
+LossWeighting = Literal["constant", "min-snr", "p2", "debiased"]
+"""How much the loss of each timestep counts."""
+Optimizer = Literal["adamw", "prodigy"]
+"""What turns gradients into updates."""
+GradientCheckpointing = Literal["automatic", "always", "never"]
+"""Whether activations are computed again in the backward pass."""
+Crop = Literal["centre", "salient"]
+"""Which part of a picture is kept where its shape does not fit."""
+AdapterFormat = Literal["diffusers", "kohya"]
+"""Whose key names an exported adapter has: diffusers' `load_lora_weights`, or Kohya's scripts and ComfyUI."""
 Scheduler = Literal["ddim", "euler", "dpm-solver-multistep"]
 """How the noise is removed."""
 ImageFormat = Literal["png", "webp", "jpeg"]

@@ -1,30 +1,38 @@
 """Messages of the contract -> the client's dataclasses. Pure; the other direction is `requests.py`."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from personae import events, resources
-from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, inference_pb2, training_pb2
+from personae import events, images, resources
+from personae.training_config import TrainingConfig
+from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, inference_pb2, trainer_pb2, training_pb2
 from personae.vocabulary import word
 
 
 def dataset(message: dataset_pb2.Dataset) -> resources.Dataset:
     """A dataset with its report."""
-    report = message.report
     return resources.Dataset(
+        **_findings(message.report),
         name=message.name,
         create_time=_time(message.create_time),
         update_time=_time(message.update_time),
         digest=message.digest,
-        ready=report.verdict == dataset_pb2.DatasetReport.VERDICT_READY,
-        accepted_count=report.accepted_count,
-        rejected_count=report.rejected_count,
-        minimum_count=report.minimum_count,
-        images=tuple(_image_report(found) for found in report.images),
-        advice=tuple(report.advice),
     )
+
+
+def _findings(message: dataset_pb2.DatasetReport) -> dict[str, Any]:
+    """The fields of a DatasetReport, which are also among those of a Dataset."""
+    return {
+        "ready": message.verdict == dataset_pb2.DatasetReport.VERDICT_READY,
+        "accepted_count": message.accepted_count,
+        "rejected_count": message.rejected_count,
+        "minimum_count": message.minimum_count,
+        "images": tuple(_image_report(found) for found in message.images),
+        "advice": tuple(message.advice),
+    }
 
 
 def _image_report(message: dataset_pb2.ImageReport) -> resources.ImageReport:
@@ -39,17 +47,22 @@ def _image_report(message: dataset_pb2.ImageReport) -> resources.ImageReport:
         conversions=tuple(message.conversions),
         caption=message.caption,
         digest=message.digest,
+        source_width=message.source_width,
+        source_height=message.source_height,
+        warnings=tuple(word(dataset_pb2.ImageReport.Warning.DESCRIPTOR, found) for found in message.warnings),
+        has_mask=message.has_mask,
     )
 
 
-def training_config(message: training_pb2.TrainingConfig) -> resources.TrainingConfig:
-    """Hyper-parameters; a field that is not set becomes None."""
-    values: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
-    if "targets" in values:
-        values["targets"] = word(training_pb2.LoraTargets.DESCRIPTOR, message.targets)
-    if "precision" in values:
-        values["precision"] = word(training_pb2.Precision.DESCRIPTOR, message.precision)
-    return resources.TrainingConfig(**values)
+def training_config(message: training_pb2.TrainingConfig) -> TrainingConfig:
+    """Hyper-parameters: what is set."""
+    return cast(TrainingConfig, {field.name: _plain(field, value) for field, value in message.ListFields()})
+
+
+def _plain(field: FieldDescriptor, value: Any) -> Any:
+    if field.enum_type is not None:
+        return word(field.enum_type, value)
+    return list(value) if isinstance(field.default_value, list) else value
 
 
 def training(message: training_pb2.Training) -> resources.TrainingRecord:
@@ -71,6 +84,23 @@ def training(message: training_pb2.Training) -> resources.TrainingRecord:
         failure_reason=message.failure.reason,
         failure_message=message.failure.message,
         cancel_requested=message.cancel_requested,
+        licence=message.licence,
+        consent=message.consent,
+    )
+
+
+def training_plan(message: trainer_pb2.CreateTrainingResponse) -> resources.TrainingPlan:
+    """What a training would be."""
+    return resources.TrainingPlan(
+        dataset=message.training.dataset,
+        report=resources.DatasetReport(**_findings(message.report)),
+        base_model=message.training.base_model,
+        trigger_word=message.training.trigger_word,
+        class_noun=message.training.class_noun,
+        effective_config=training_config(message.training.effective_config),
+        duration_s=message.estimate.duration.ToMilliseconds() / 1000,
+        peak_memory_bytes=message.estimate.peak_memory_bytes,
+        basis=message.estimate.basis,
     )
 
 
@@ -90,6 +120,16 @@ def event(message: training_pb2.TrainingEvent) -> events.TrainingEvent:
             return _progress(sequence, time, message.progress)
         case "checkpoint_saved":
             return events.CheckpointSaved(sequence, time, step=message.checkpoint_saved.step)
+        case "validated":
+            return events.Validated(
+                sequence,
+                time,
+                step=message.validated.step,
+                loss=message.validated.loss,
+                best=message.validated.best,
+            )
+        case "sample_ready":
+            return _sample(sequence, time, message.sample_ready)
         case "notice":
             return events.Notice(sequence, time, reason=message.notice.reason, message=message.notice.message)
         case "evaluated":
@@ -120,6 +160,19 @@ def _progress(sequence: int, time: datetime, message: training_pb2.TrainingEvent
     )
 
 
+def _sample(sequence: int, time: datetime, message: training_pb2.TrainingEvent.SampleReady) -> events.SampleReady:
+    return events.SampleReady(
+        sequence,
+        time,
+        step=message.step,
+        prompt=message.prompt,
+        seed=message.seed,
+        content=message.content,
+        artifact_id=message.artifact_id,
+        memorisation=message.memorisation if message.HasField("memorisation") else None,
+    )
+
+
 def artifact(message: adapter_pb2.Artifact) -> resources.Artifact:
     """A file of an adapter version."""
     return resources.Artifact(message.artifact_id, message.media_type, message.size_bytes, message.digest)
@@ -139,7 +192,18 @@ def adapter(message: adapter_pb2.Adapter) -> resources.Adapter:
         create_time=_time(message.create_time),
         artifacts=tuple(artifact(found) for found in message.artifacts),
         evaluation=evaluation(message.evaluation) if message.HasField("evaluation") else None,
+        training_config=training_config(message.training_config),
+        dataset_digest=message.dataset_digest,
+        chosen_step=message.chosen_step,
+        validation_loss=message.validation_loss if message.HasField("validation_loss") else None,
+        licence=message.licence,
+        consent=message.consent,
     )
+
+
+def exported_adapter(message: trainer_pb2.ExportAdapterResponse) -> resources.ExportedAdapter:
+    """An adapter in another program's key names."""
+    return resources.ExportedAdapter(message.adapter, artifact(message.artifact), artifact(message.model_card))
 
 
 def evaluation(message: evaluation_pb2.Evaluation) -> resources.Evaluation:
@@ -154,11 +218,9 @@ def evaluation(message: evaluation_pb2.Evaluation) -> resources.Evaluation:
     )
 
 
-def image(
-    message: inference_pb2.GenerateResponse.Image, *, index: int, prompt_index: int, prompt: str
-) -> resources.Image:
+def image(message: inference_pb2.GenerateResponse.Image, *, index: int, prompt_index: int, prompt: str) -> images.Image:
     """A generated image; its place among those asked for is the caller's to know, because a request may be a rest."""
-    return resources.Image(
+    return images.Image(
         index=index,
         prompt_index=prompt_index,
         prompt=prompt,

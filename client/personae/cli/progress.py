@@ -7,12 +7,13 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from personae.events import Ended, Notice, StageStarted, StateChanged, TrainingEvent
+from personae.events import Ended, Notice, StageStarted, StateChanged, TrainingEvent, Validated
 from personae.events import Progress as TrainingProgress
-from personae.resources import GenerationProgress
+from personae.images import GenerationProgress
 
 _STAGES = {
     "loading-base-model": "loading the base model",
@@ -82,8 +83,10 @@ class TrainingBars:
                     note=f"{loss}{event.units_per_second:.1f}/s",
                     time_left_s=event.time_left_s,
                 )
+            case Validated():
+                self._bars.console.print(f"step {event.step}: validation loss {event.loss:.4f}{', best' * event.best}")
             case Notice(message=message):
-                self._bars.console.print(message)
+                self._bars.console.print(escape(message))
             case Ended(state=state):
                 self._close_current(finished=state == "succeeded")
 

@@ -1,6 +1,7 @@
 """Small services for the client's tests: real gRPC on a loopback port, scripted failures, and no work behind them."""
 
 import hashlib
+import io
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from PIL import Image
 
 from personae.v1 import (
     adapter_pb2,
@@ -58,6 +60,25 @@ def evaluated(sequence: int) -> training_pb2.TrainingEvent:
     return training_pb2.TrainingEvent(sequence=sequence, evaluated=found)
 
 
+def validated(sequence: int, step: int, loss: float, best: bool) -> training_pb2.TrainingEvent:
+    found = training_pb2.TrainingEvent.Validated(step=step, loss=loss, best=best)
+    return training_pb2.TrainingEvent(sequence=sequence, validated=found)
+
+
+def sample_ready(sequence: int, step: int, **measured: float) -> training_pb2.TrainingEvent:
+    drawn = training_pb2.TrainingEvent.SampleReady(
+        step=step, prompt="a cat", seed=7, content=png(), artifact_id=f"samples/{step:06d}-0.png", **measured
+    )
+    return training_pb2.TrainingEvent(sequence=sequence, sample_ready=drawn)
+
+
+def png() -> bytes:
+    """A red picture of 3 x 2 pixels."""
+    file = io.BytesIO()
+    Image.new("RGB", (3, 2), "red").save(file, "PNG")
+    return file.getvalue()
+
+
 def ended(sequence: int, state: str = "SUCCEEDED", **failure: str) -> training_pb2.TrainingEvent:
     end = training_pb2.TrainingEvent.Ended(
         state=training_pb2.Training.State.Value(f"STATE_{state}"),
@@ -93,7 +114,7 @@ def unavailable(*details: Any) -> Callable[[grpc.ServicerContext], None]:
 
 
 class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
-    """Keeps one dataset and one training; `cut_after` holds the sequences after which a watch breaks, once each.
+    """Keeps one training and one adapter; `cut_after` holds the sequences after which a watch breaks, once each.
 
     `watch_over` is set once a watch has ended, by whichever side.
     """
@@ -105,10 +126,13 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
         self.silent_after: list[int] = []
         self.quiet_heartbeats = 0
         self.download_cuts: list[int] = []
-        self.digest = hashlib.sha256(WEIGHTS).hexdigest()
+        self.digest = ""
         self.pages: list[list[str]] = [[]]
         self.watch_over = threading.Event()
-        self.evaluation: evaluation_pb2.Evaluation | None = None
+        self.adapter = adapter_pb2.Adapter(trigger_word="sks", class_noun="character")
+        self.plan = trainer_pb2.CreateTrainingResponse()
+        self.files = {"": WEIGHTS}
+        self.training = training_pb2.Training(name=TRAINING, state=training_pb2.Training.STATE_QUEUED)
 
     def CreateDataset(self, request, context):
         self.saw("CreateDataset", request, context)
@@ -137,6 +161,13 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
         dataset = dataset_pb2.Dataset(name=messages[0].header.dataset, report=report)
         return trainer_pb2.UploadImagesResponse(dataset=dataset)
 
+    def GetDataset(self, request, context):
+        self.saw("GetDataset", request, context)
+        image = dataset_pb2.ImageReport(filename="a.png", accepted=True, warnings=[1, 2], has_mask=True)
+        return trainer_pb2.GetDatasetResponse(
+            dataset=dataset_pb2.Dataset(name=request.name, report=dataset_pb2.DatasetReport(images=[image]))
+        )
+
     def ListDatasets(self, request, context):
         self.saw("ListDatasets", request, context)
         page = int(request.page_token or 0)
@@ -146,18 +177,15 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
 
     def CreateTraining(self, request, context):
         self.saw("CreateTraining", request, context)
-        return trainer_pb2.CreateTrainingResponse(training=self._training())
+        return self.plan if request.validate_only else trainer_pb2.CreateTrainingResponse(training=self.training)
 
     def GetTraining(self, request, context):
         self.saw("GetTraining", request, context)
-        return trainer_pb2.GetTrainingResponse(training=self._training())
+        return trainer_pb2.GetTrainingResponse(training=self.training)
 
     def CancelTraining(self, request, context):
         self.saw("CancelTraining", request, context)
-        return trainer_pb2.CancelTrainingResponse(training=self._training())
-
-    def _training(self) -> training_pb2.Training:
-        return training_pb2.Training(name=TRAINING, state=training_pb2.Training.STATE_QUEUED)
+        return trainer_pb2.CancelTrainingResponse(training=self.training)
 
     def WatchTraining(self, request, context):
         self.saw("WatchTraining", request, context)
@@ -185,20 +213,31 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
         return trainer_pb2.ListAdaptersResponse(adapters=[self._adapter(ADAPTER)])
 
     def _adapter(self, name: str) -> adapter_pb2.Adapter:
-        return adapter_pb2.Adapter(name=name, trigger_word="sks", class_noun="character", evaluation=self.evaluation)
+        adapter = adapter_pb2.Adapter(name=name)
+        adapter.MergeFrom(self.adapter)
+        return adapter
+
+    def ExportAdapter(self, request, context):
+        self.saw("ExportAdapter", request, context)
+        return trainer_pb2.ExportAdapterResponse(
+            adapter=ADAPTER,
+            artifact=adapter_pb2.Artifact(artifact_id="exports/adapter"),
+            model_card=adapter_pb2.Artifact(artifact_id="exports/card"),
+        )
 
     def ReadArtifact(self, request, context):
         self.saw("ReadArtifact", request, context)
+        content = self.files[request.artifact_id]
         artifact = adapter_pb2.Artifact(
-            artifact_id="adapter.safetensors",
-            size_bytes=len(WEIGHTS),
-            digest=self.digest,
+            artifact_id=request.artifact_id or "adapter.safetensors",
+            size_bytes=len(content),
+            digest=self.digest or hashlib.sha256(content).hexdigest(),
         )
         yield trainer_pb2.ReadArtifactResponse(
             header=trainer_pb2.ReadArtifactResponse.Header(adapter=ADAPTER, artifact=artifact)
         )
-        for start in range(request.read_offset, len(WEIGHTS), 1000):
-            yield trainer_pb2.ReadArtifactResponse(chunk=WEIGHTS[start : start + 1000])
+        for start in range(request.read_offset, len(content), 1000):
+            yield trainer_pb2.ReadArtifactResponse(chunk=content[start : start + 1000])
             if start in self.download_cuts:
                 self.download_cuts.remove(start)
                 fail(context, grpc.StatusCode.UNAVAILABLE, "restarting")

@@ -5,6 +5,7 @@ from client_fakes import FakeInference, FakeTrainer, served
 from driven_client import driven_client
 
 import personae
+from personae.cli.__main__ import main
 from personae.patience import Outage
 from personae.v1 import inference_pb2_grpc, trainer_pb2_grpc
 
@@ -57,3 +58,27 @@ def pauses(monkeypatch):
 
     monkeypatch.setattr(Outage, "pause_s", record)
     return made
+
+
+@pytest.fixture
+def personae_command(monkeypatch, capsys, trainer_address, inference_address):
+    """Runs the command against the fake services; gives its exit code, stdout and stderr."""
+    monkeypatch.setenv("PERSONAE_TRAINER_ADDRESS", trainer_address)
+    monkeypatch.setenv("PERSONAE_INFERENCE_ADDRESS", inference_address)
+    monkeypatch.setattr("personae.cli.__main__.signal.signal", lambda number, handler: None)
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["personae", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capsys.readouterr()
+        return left.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.png", "broken.png"):
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path

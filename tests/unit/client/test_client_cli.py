@@ -5,32 +5,6 @@ import pytest
 from client_fakes import ADAPTER, TRAINING, ended, evaluated, evaluation, fail, progress
 from google.rpc import error_details_pb2
 
-from personae.cli.__main__ import main
-
-
-@pytest.fixture
-def personae_command(monkeypatch, capsys, trainer_address, inference_address):
-    """Runs the command against the fake services; gives its exit code, stdout and stderr."""
-    monkeypatch.setenv("PERSONAE_TRAINER_ADDRESS", trainer_address)
-    monkeypatch.setenv("PERSONAE_INFERENCE_ADDRESS", inference_address)
-    monkeypatch.setattr("personae.cli.__main__.signal.signal", lambda number, handler: None)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["personae", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        said = capsys.readouterr()
-        return left.value.code or 0, said.out, said.err
-
-    return run
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name in ("a.png", "broken.png"):
-        (tmp_path / name).write_bytes(b"x")
-    return tmp_path
-
 
 def test_train_names_refused_pictures_and_prints_the_adapter(personae_command, trainer, folder):
     trainer.events = [progress(1), progress(2), ended(3)]
@@ -41,7 +15,8 @@ def test_train_names_refused_pictures_and_prints_the_adapter(personae_command, t
 
 
 def test_what_was_measured_is_one_line_after_a_training_and_in_the_list(personae_command, trainer):
-    trainer.events, trainer.evaluation = [evaluated(1), ended(2)], evaluation()
+    trainer.events = [evaluated(1), ended(2)]
+    trainer.adapter.evaluation.CopyFrom(evaluation())
     code, out, err = personae_command("watch", "t1")
     assert (code, out) == (0, f"{ADAPTER}\n")
     assert err.count("likeness 0.71, obedience 0 %, memorisation 0.8") == 1
@@ -127,7 +102,14 @@ def test_datasets_lists_every_page_by_id(personae_command, trainer):
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["d1", "d2"]
 
 
-@pytest.mark.parametrize("command", ["up", "train", "watch", "generate", "adapters", "datasets", "demo"])
+def test_datasets_shows_what_was_found_in_one(personae_command):
+    code, out, err = personae_command("datasets", "d1")
+    assert code == 0
+    assert out.splitlines()[1].rstrip().endswith("blurred, small, mask")
+    assert "a.png: blurred, small" in err
+
+
+@pytest.mark.parametrize("command", ["up", "train", "watch", "generate", "adapters", "export", "datasets", "demo"])
 def test_every_command_explains_itself(personae_command, command):
     code, out, _ = personae_command(command, "--help")
     assert code == 0

@@ -1,6 +1,5 @@
 """What the package promises to whoever imports it."""
 
-import dataclasses
 import subprocess
 import sys
 from importlib.resources import files
@@ -45,18 +44,11 @@ def test_it_says_that_it_is_typed():
     assert files(personae).joinpath("py.typed").is_file()
 
 
-def test_the_hyper_parameters_are_those_of_the_contract():
-    ours = [field.name for field in dataclasses.fields(personae.TrainingConfig)]
-    assert ours == [field.name for field in training_pb2.TrainingConfig.DESCRIPTOR.fields]
-
-
 @pytest.mark.parametrize(
     "enum",
     [
         training_pb2.Training.State,
         training_pb2.Stage,
-        training_pb2.LoraTargets,
-        training_pb2.Precision,
         inference_pb2.Scheduler,
         inference_pb2.ImageFormat,
         dataset_pb2.ImageReport.Rejection,

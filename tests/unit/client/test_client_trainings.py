@@ -9,10 +9,13 @@ from client_fakes import (
     ended,
     evaluated,
     evaluation,
+    png,
     progress,
     retry_info,
+    sample_ready,
     sequences,
     unavailable,
+    validated,
 )
 
 import personae
@@ -85,7 +88,8 @@ def test_waiting_gives_the_adapter_and_shows_every_event(client, trainer):
 
 
 def test_what_was_measured_is_in_the_events_and_in_the_adapter(client, trainer):
-    trainer.events, trainer.evaluation = [evaluated(1), ended(2)], evaluation()
+    trainer.events = [evaluated(1), ended(2)]
+    trainer.adapter.evaluation.CopyFrom(evaluation())
     seen = []
     adapter = client.get_training("t1").wait(on_event=seen.append)
     assert isinstance(seen[0], personae.Evaluated)
@@ -93,6 +97,17 @@ def test_what_was_measured_is_in_the_events_and_in_the_adapter(client, trainer):
     # Nothing is not the same as zero.
     assert adapter.evaluation == personae.Evaluation("eye-1", 0.71, 0.0, 0.8, None)
     assert adapter.evaluation.summary() == "likeness 0.71, obedience 0 %, memorisation 0.8"
+
+
+def test_samples_are_pictures_and_validations_say_which_is_the_best(client, trainer):
+    trainer.events = [validated(1, 10, 0.5, True), sample_ready(2, 10, memorisation=0.0), ended(3)]
+    best, sample, _ = client.get_training("t1").events()
+    assert (best.step, best.loss, best.best) == (10, 0.5, True)
+    assert sample.picture().getpixel((0, 0)) == (255, 0, 0)
+    assert (sample.prompt, sample.seed, sample.memorisation) == ("a cat", 7, 0.0)
+    assert sample._repr_png_() == png()
+    # People print events; nobody wants to read a file's bytes.
+    assert "PNG" not in repr(sample)
 
 
 def test_an_adapter_that_nobody_judged_has_no_evaluation(client, trainer):
@@ -143,12 +158,6 @@ def test_two_mutations_carry_different_request_ids(client, trainer):
         client.train("projects/default/datasets/d1", name="micah")
     first, second = trainer.requests["CreateTraining"]
     assert first.request_id != second.request_id
-
-
-def test_only_the_hyper_parameters_that_were_given_are_sent(client, trainer):
-    client.train("projects/default/datasets/d1", name="micah", prior_weight=0.0, precision="bfloat16")
-    config = trainer.requests["CreateTraining"][0].training.config
-    assert {field.name for field, _ in config.ListFields()} == {"prior_weight", "precision"}
 
 
 def test_a_repeat_waits_as_long_as_the_server_asks(client, trainer, pauses):

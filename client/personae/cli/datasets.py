@@ -1,0 +1,50 @@
+"""The command `datasets`, and what any command says about the pictures of one."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+import personae
+from personae.cli.options import TRAINER, Project, Trainer
+from personae.cli.terminal import err, local_time, out, short
+
+
+def datasets(
+    name: Annotated[str, typer.Argument(help="Show what was found in this one.")] = "",
+    trainer: Trainer = TRAINER,
+    project: Project = "default",
+) -> None:
+    """List datasets, or show what the picture doctor found in one."""
+    with personae.Client(trainer, project=project) as client:
+        if name:
+            _print_dataset(client.get_dataset(name))
+            return
+        table = Table("name", "accepted", "rejected", "ready", "changed", box=None)
+        for found in client.datasets():
+            counts = str(found.accepted_count), str(found.rejected_count), "yes" if found.ready else "no"
+            table.add_row(short(found.name), *counts, local_time(found.update_time))
+        out.print(table)
+
+
+def _print_dataset(dataset: personae.Dataset) -> None:
+    table = Table("picture", "pixels", "caption", "found", box=None)
+    for image in dataset.images:
+        kept = ", ".join((*image.conversions, *image.warnings, *["mask"] * image.has_mask))
+        found = kept if image.accepted else f"{image.rejection}: {image.detail}"
+        table.add_row(escape(image.filename), f"{image.width}x{image.height}", escape(image.caption), escape(found))
+    out.print(table)
+    print_findings(dataset)
+
+
+def print_findings(dataset: personae.Dataset) -> None:
+    """What a person should know before training on it, on stderr."""
+    err.print(f"{dataset.accepted_count} of {len(dataset.images)} pictures accepted")
+    for image in dataset.rejected:
+        err.print(f"  {escape(image.filename)}: {image.rejection}: {escape(image.detail)}")
+    for image in dataset.images:
+        if image.warnings:
+            err.print(f"  {escape(image.filename)}: {', '.join(image.warnings)}")
+    for sentence in dataset.advice:
+        err.print(f"  {escape(sentence)}")
