@@ -63,8 +63,13 @@ def step_through(
     def snapshot_due(step: int) -> bool:
         return step % config.checkpoint_every == 0 or interrupts.draining.is_set()
 
+    def check_between_pictures() -> None:
+        reporter.alive()
+        interrupts.check_before_checkpoint()
+
     progress = _Progress(config, reporter)
     for moment in train(base, examples, config, accelerator_for(config, base.device), resume, snapshot_due):
+        reporter.alive()
         match moment:
             case Step():
                 keeper.completed_steps = moment.step
@@ -73,7 +78,7 @@ def step_through(
             case Validated():
                 reporter.report(ValidatedEvent(step=moment.step, loss=moment.loss, best=moment.best))
             case SampleDue():
-                sampler.draw(moment.step, interrupts.check_before_checkpoint)
+                sampler.draw(moment.step, check_between_pictures)
             case Noticed():
                 reporter.notice(moment.reason, moment.message)
             case Snapshot():
