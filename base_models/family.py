@@ -5,7 +5,7 @@ A family is one file that implements `BaseModel`; nothing else knows how one fam
 Shapes: B batch, C channels, H/W height and width, T tokens, D features. Pixels are in [-1, 1].
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -25,8 +25,8 @@ class BaseModel(Protocol):
     device: torch.device
     denoiser: torch.nn.Module
     """The network that LoRA layers are added to; frozen."""
-    prefix: str
-    """What the denoiser's keys begin with in an adapter file, for example `unet`."""
+    adaptable: Mapping[str, torch.nn.Module]
+    """Modules that adapters may change, by what their keys begin with in an adapter file; the denoiser first."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of B prompts. Prompts that are too long were refused before; they are not cut here."""
@@ -71,4 +71,8 @@ class BaseModel(Protocol):
 
     def lora_modules(self, targets: TargetsName) -> list[str]:
         """Name endings of the denoiser's modules that get a LoRA."""
+        ...
+
+    def text_encoder_lora_modules(self) -> list[str]:
+        """Name endings of the text encoder's modules that get a LoRA where it is trained too: its attention."""
         ...

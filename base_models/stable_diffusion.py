@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
@@ -23,6 +23,7 @@ _TARGETS: dict[TargetsName, list[str]] = {
     "attention_and_convolution": [*_ATTENTION, *_CONVOLUTION],
     "all": [*_ATTENTION, *_CONVOLUTION, *_ROUND_ATTENTION, "conv_in", "conv_out"],
 }
+_TEXT_ENCODER_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
 def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtype) -> StableDiffusionPipeline:
@@ -44,10 +45,21 @@ def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtyp
     return pipeline.to(device)
 
 
+def adaptable_modules(pipeline: StableDiffusionPipeline) -> dict[str, torch.nn.Module]:
+    """See BaseModel.adaptable. The prefixes are those of diffusers' `load_lora_weights`."""
+    return {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
+
+
+def without_weights(module: torch.nn.Module) -> torch.nn.Module:
+    """A module of the same architecture that takes no memory: what adapter files can be checked against."""
+    with torch.device("meta"):
+        if isinstance(module, UNet2DConditionModel):
+            return UNet2DConditionModel.from_config(module.config)
+        return type(module)(module.config)
+
+
 class StableDiffusion:
     """See BaseModel."""
-
-    prefix = "unet"
 
     def __init__(self, entry: BaseModelEntry, device: torch.device) -> None:
         """Load float32 weights; training casts what it computes, not what it stores."""
@@ -56,6 +68,7 @@ class StableDiffusion:
         self.device = device
         self.pipeline = load_pipeline(entry, device, torch.float32)
         self.denoiser = self.pipeline.unet.to(memory_format=torch.channels_last)
+        self.adaptable = adaptable_modules(self.pipeline)
         self._noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
         self._alphas_cumprod = self._noise.alphas_cumprod.to(device)
 
@@ -115,3 +128,6 @@ class StableDiffusion:
 
     def lora_modules(self, targets: TargetsName) -> list[str]:
         return _TARGETS[targets]
+
+    def text_encoder_lora_modules(self) -> list[str]:
+        return _TEXT_ENCODER_ATTENTION

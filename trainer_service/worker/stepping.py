@@ -68,7 +68,7 @@ def step_through(
                 reporter.report(CheckpointSaved(step=moment.step))
             interrupts.check()
             if moment.step == config.steps:
-                body = write_adapter(moment.lora, base.prefix, config.alpha / config.rank)
+                body = write_adapter({next(iter(base.adaptable)): moment.lora}, config.alpha / config.rank)
                 return Trained(body, probe, probe.predictions(base))
             continue
         keeper.completed_steps = moment.step
