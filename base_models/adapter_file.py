@@ -1,11 +1,12 @@
 """The adapter file: how it is written, and the rules by which one from anywhere is read.
 
 Its one rule: a file's header configures nothing. diffusers builds its LoRA configuration from header metadata, which
-can change the base weights or hang the process; here only tensors are taken, and only those that fit the denoiser.
+can change the base weights or hang the process; here only tensors are taken, and only those that fit the base model.
 """
 
 import json
 import struct
+from collections.abc import Iterable, Mapping
 
 import safetensors.torch
 import torch
@@ -15,51 +16,76 @@ MAX_RANK = 128
 _MAX_HEADER_BYTES = 4 * 1024 * 1024
 _DTYPES = {"F32", "F16", "BF16"}
 _MAX_UPDATE_NORM = 1e4
+_KINDS = {"A.weight": "A", "B.weight": "B", "magnitude_vector.weight": "magnitude_vector"}
 
 
 class AdapterInvalid(Exception):
-    """The file is not an adapter for this denoiser; the text says why."""
+    """The file is not an adapter for this base model; the text says why."""
 
 
-def write_adapter(lora: dict[str, Tensor], prefix: str, scale: float) -> bytes:
-    """Bytes of a safetensors file with PEFT names, `{prefix}.{module}.lora_{A,B}.weight`.
+def write_adapter(parts: Mapping[str, Mapping[str, Tensor]], scale: float) -> bytes:
+    """Bytes of a safetensors file: `{prefix}.{module}.lora_A.weight`, `…lora_B.weight`, and of a DoRA
+    `…lora_magnitude_vector.weight` too.
 
-    lora: a PEFT state dict of the denoiser. scale: alpha / rank; it is folded into B, so that a reader who knows no
-    alpha (and takes alpha = rank) computes the same update.
+    parts: the PEFT state dict of each module that was trained, by its prefix, for example `unet`. scale: alpha / rank;
+    it is folded into B, so that a reader who knows no alpha (and takes alpha = rank) computes the same update.
     """
     tensors = {
-        f"{prefix}.{name}": (tensor * scale if ".lora_B." in name else tensor).detach().float().cpu().contiguous()
+        f"{prefix}.{_file_name(name)}": (tensor * scale if ".lora_B." in name else tensor)
+        .detach()
+        .float()
+        .cpu()
+        .contiguous()
+        for prefix, lora in parts.items()
         for name, tensor in lora.items()
     }
     return safetensors.torch.save(tensors)
 
 
-def read_adapter(body: bytes, denoiser: torch.nn.Module, prefix: str) -> dict[str, Tensor]:
-    """Tensors of an adapter file, by the names it uses, each checked against the denoiser. Raises AdapterInvalid."""
+def read_adapter(body: bytes, modules: Mapping[str, torch.nn.Module]) -> dict[str, Tensor]:
+    """Tensors of an adapter file, by the names it uses, each checked against its module. Raises AdapterInvalid.
+
+    modules: what adapters may change, by the prefix of its keys; see BaseModel.adaptable. Only names and shapes are
+    looked at, so they may be on the meta device.
+    """
     _check_header(body)
     try:
         tensors = safetensors.torch.load(body)
     except Exception as error:
         raise AdapterInvalid(f"not a safetensors file: {error}") from error
-    modules = _pairs(tensors, prefix)
-    if not modules:
+    layers = _layers(tensors, modules)
+    if not layers:
         raise AdapterInvalid("the file holds no LoRA tensors")
     # Norms and embeddings have weights too, but no LoRA.
-    layers = (torch.nn.Linear, torch.nn.Conv2d)
-    shapes = {name: module.weight.shape for name, module in denoiser.named_modules() if isinstance(module, layers)}
-    for name, pair in modules.items():
-        if pair.keys() != {"A", "B"}:
-            raise AdapterInvalid(f"{name}: has lora_{next(iter(pair))} without its other half")
+    shapes = {
+        f"{prefix}.{name}": layer.weight.shape
+        for prefix, module in modules.items()
+        for name, layer in module.named_modules()
+        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d))
+    }
+    is_dora = any("magnitude_vector" in halves for halves in layers.values())
+    for name, halves in layers.items():
+        if not {"A", "B"} <= halves.keys():
+            raise AdapterInvalid(f"{name[:120]}: has lora_{min(halves)} without its other half")
+        if is_dora and "magnitude_vector" not in halves:
+            raise AdapterInvalid(f"{name[:120]}: has no lora_magnitude_vector, but other modules of the file do")
         base = shapes.get(name) or shapes.get(f"{name}.base_layer")
         if base is None:
-            raise AdapterInvalid(f"{name}: the base model has no such module")
-        _check_pair(name, pair["A"], pair["B"], base)
+            raise AdapterInvalid(f"{name[:120]}: the base model has no such module")
+        _check_pair(name, halves["A"], halves["B"], base)
+        if is_dora:
+            _check_magnitudes(name, halves["magnitude_vector"], base)
     return tensors
 
 
 def adapter_rank(tensors: dict[str, Tensor]) -> int:
     """The largest rank among an adapter's modules."""
     return max(tensor.shape[0] for name, tensor in tensors.items() if name.endswith(".lora_A.weight"))
+
+
+def _file_name(peft_name: str) -> str:
+    # PEFT takes this name with and without its end, transformers only with it.
+    return f"{peft_name}.weight" if peft_name.endswith(".lora_magnitude_vector") else peft_name
 
 
 def _check_header(body: bytes) -> None:
@@ -79,21 +105,19 @@ def _check_header(body: bytes) -> None:
         )
 
 
-def _pairs(tensors: dict[str, Tensor], prefix: str) -> dict[str, dict[str, Tensor]]:
-    modules: dict[str, dict[str, Tensor]] = {}
+def _layers(tensors: dict[str, Tensor], prefixes: Iterable[str]) -> dict[str, dict[str, Tensor]]:
+    """Layer by layer, by the name with its prefix: tensors called A, B and magnitude_vector."""
+    layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        module, separator, half = name.removesuffix(".weight").rpartition(".lora_")
-        if (
-            not separator
-            or half not in ("A", "B")
-            or not name.endswith(".weight")
-            or not module.startswith(f"{prefix}.")
-        ):
+        layer, _, kind = name.rpartition(".lora_")
+        half = _KINDS.get(kind)
+        if half is None or not any(layer.startswith(f"{prefix}.") for prefix in prefixes):
             raise AdapterInvalid(
-                f"unknown key {name[:120]!r}; allowed is {prefix}.<module>.lora_A.weight or lora_B.weight"
+                f"unknown key {name[:120]!r}; allowed is {' or '.join(prefixes)}.<module>. "
+                f"followed by {', '.join(f'lora_{kind}' for kind in _KINDS)}"
             )
-        modules.setdefault(module.removeprefix(f"{prefix}."), {})[half] = tensor
-    return modules
+        layers.setdefault(layer, {})[half] = tensor
+    return layers
 
 
 def _check_pair(name: str, a: Tensor, b: Tensor, base: torch.Size) -> None:
@@ -113,3 +137,15 @@ def _check_pair(name: str, a: Tensor, b: Tensor, base: torch.Size) -> None:
         raise AdapterInvalid(
             f"{name}: its update has norm {bound:.3g} or more; allowed is below {_MAX_UPDATE_NORM:.0f}"
         )
+
+
+def _check_magnitudes(name: str, magnitudes: Tensor, base: torch.Size) -> None:
+    """Linear: [out]. Convolution: [1, out, 1, 1]."""
+    wanted = (base[0],) if len(base) == 2 else (1, base[0], *(1 for _ in base[2:]))
+    if tuple(magnitudes.shape) != wanted:
+        raise AdapterInvalid(
+            f"{name}: a magnitude vector of shape {list(magnitudes.shape)}; the base model needs {list(wanted)}"
+        )
+    norm = magnitudes.float().norm()
+    if not norm < _MAX_UPDATE_NORM:
+        raise AdapterInvalid(f"{name}: its magnitudes have norm {norm:.3g}; allowed is below {_MAX_UPDATE_NORM:.0f}")

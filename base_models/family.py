@@ -77,5 +77,5 @@ class BaseModel(Protocol):
         ...
 
     def text_encoder_lora_modules(self) -> list[str]:
-        """Name endings of the text encoders' modules that get a LoRA where asked."""
+        """Name endings of the text encoder's modules that get a LoRA where it is trained too: its attention."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
@@ -16,7 +16,6 @@ from base_models.catalog import BaseModelEntry, TargetsName
 from base_models.family import Conditioning
 
 _ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-_TEXT_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 _CONVOLUTION = ["conv1", "conv2", "conv_shortcut"]
 _ROUND_ATTENTION = ["ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
 _TARGETS: dict[TargetsName, list[str]] = {
@@ -24,6 +23,7 @@ _TARGETS: dict[TargetsName, list[str]] = {
     "attention_and_convolution": [*_ATTENTION, *_CONVOLUTION],
     "all": [*_ATTENTION, *_CONVOLUTION, *_ROUND_ATTENTION, "conv_in", "conv_out"],
 }
+_TEXT_ENCODER_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
 def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtype) -> StableDiffusionPipeline:
@@ -45,10 +45,21 @@ def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtyp
     return pipeline.to(device)
 
 
+def adaptable_modules(pipeline: StableDiffusionPipeline) -> dict[str, torch.nn.Module]:
+    """See BaseModel.adaptable. The prefixes are those of diffusers' `load_lora_weights`."""
+    return {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
+
+
+def without_weights(module: torch.nn.Module) -> torch.nn.Module:
+    """A module of the same architecture that takes no memory: what adapter files can be checked against."""
+    with torch.device("meta"):
+        if isinstance(module, UNet2DConditionModel):
+            return UNet2DConditionModel.from_config(module.config)
+        return type(module)(module.config)
+
+
 class StableDiffusion:
     """See BaseModel."""
-
-    prefix = "unet"
 
     def __init__(self, entry: BaseModelEntry, device: torch.device) -> None:
         """Load float32 weights; training casts what it computes, not what it stores."""
@@ -57,8 +68,8 @@ class StableDiffusion:
         self.device = device
         self.pipeline = load_pipeline(entry, device, torch.float32)
         self.denoiser = self.pipeline.unet.to(memory_format=torch.channels_last)
+        self.adaptable = adaptable_modules(self.pipeline)
         self._noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
-        self.adaptable = {"unet": self.denoiser, "text_encoder": self.pipeline.text_encoder}
         self.prediction = self._noise.config.prediction_type
         self._alphas_cumprod = self._noise.alphas_cumprod.to(device)
 
@@ -117,4 +128,4 @@ class StableDiffusion:
         return _TARGETS[targets]
 
     def text_encoder_lora_modules(self) -> list[str]:
-        return _TEXT_ATTENTION
+        return _TEXT_ENCODER_ATTENTION

@@ -18,15 +18,14 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
-    UNet2DConditionModel,
 )
 from numpy.typing import NDArray
-from peft import get_peft_model_state_dict
 from torch import Tensor
 
 from base_models.adapter_file import read_adapter
 from base_models.catalog import BaseModelEntry, SchedulerName
-from base_models.stable_diffusion import StableDiffusion, load_pipeline
+from base_models.stable_diffusion import adaptable_modules, load_pipeline, without_weights
+from base_models.worn_adapters import drop, put_on, wear
 from inference_service.engine import AppliedAdapter, Picture
 from inference_service.events import Progress
 from inference_service.generation import GenerationRequest, ImageTask
@@ -56,15 +55,15 @@ class DiffusersEngine:
         pipeline: Pipeline = load_pipeline(entry, device, torch.float32)
         self._pipeline = pipeline
         self._scheduler_config = pipeline.scheduler.config
-        self._adapters = LoadedAdapters(pipeline.unet)
-        # Files are checked against a denoiser without weights: the real one may be changing in the other thread.
-        with torch.device("meta"):
-            self._blank_denoiser = UNet2DConditionModel.from_config(pipeline.unet.config)
+        modules = adaptable_modules(pipeline)
+        self._adapters = LoadedAdapters(modules)
+        # Files are checked against modules without weights: the real ones may be changing in the other thread.
+        self._blank_modules = {prefix: without_weights(module) for prefix, module in modules.items()}
         self._batch_size = batch_size
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="denoising")
 
     def read_adapter(self, body: bytes) -> Mapping[str, Tensor]:
-        return read_adapter(body, self._blank_denoiser, StableDiffusion.prefix)
+        return read_adapter(body, self._blank_modules)
 
     async def generate(
         self, request: GenerationRequest, adapters: Sequence[AppliedAdapter]
@@ -147,40 +146,23 @@ def decode(pipeline: Pipeline, latents_BCHW: Tensor) -> list[NDArray[np.uint8]]:
 
 
 class LoadedAdapters:
-    """The adapters that the denoiser holds, the most recently used last. They are named by their files' digests."""
+    """The adapters that the pipeline holds, the most recently used last. They are named by their files' digests."""
 
-    def __init__(self, denoiser: Any) -> None:
-        self._denoiser = denoiser
+    def __init__(self, modules: Mapping[str, Any]) -> None:
+        self._modules = modules
         self._names: OrderedDict[str, None] = OrderedDict()
 
     def apply(self, adapters: Sequence[AppliedAdapter]) -> None:
-        """Make the denoiser wear these adapters and no others."""
+        """Make the pipeline wear these adapters and no others."""
         weights: dict[str, float] = {}
         for adapter in adapters:
             if adapter.digest not in self._names:
-                self._load(adapter)
+                put_on(self._modules, adapter.tensors, adapter.digest)
             self._names[adapter.digest] = None
             self._names.move_to_end(adapter.digest)
-            # Two adapters may have the same file; an update is linear in its weight.
+            # Two adapters may have the same file; they are one with both their weights.
             weights[adapter.digest] = weights.get(adapter.digest, 0.0) + adapter.weight
-        if weights:
-            self._denoiser.enable_lora()
-            self._denoiser.set_adapters(list(weights), list(weights.values()))
-        elif self._names:
-            self._denoiser.disable_lora()
+        wear(self._modules, weights)
         while len(self._names) > _MAX_LOADED_ADAPTERS:
             oldest, _ = self._names.popitem(last=False)
-            self._denoiser.delete_adapters(oldest)
-
-    def _load(self, adapter: AppliedAdapter) -> None:
-        tensors = {name: tensor.to(self._denoiser.dtype) for name, tensor in adapter.tensors.items()}
-        # The pipeline's own method would complain that there is nothing for the text encoder.
-        self._denoiser.load_lora_adapter(tensors, prefix=StableDiffusion.prefix, adapter_name=adapter.digest)
-        arrived = get_peft_model_state_dict(self._denoiser, adapter_name=adapter.digest)
-        wanted = {name.removeprefix(f"{StableDiffusion.prefix}."): tensor for name, tensor in tensors.items()}
-        # diffusers drops keys that it cannot place with a warning at most.
-        if arrived.keys() != wanted.keys() or not all(
-            torch.equal(arrived[name].cpu(), wanted[name]) for name in wanted
-        ):
-            self._denoiser.delete_adapters(adapter.digest)
-            raise RuntimeError(f"diffusers did not take every tensor of adapter {adapter.name}")
+            drop(self._modules, oldest)

@@ -39,7 +39,7 @@ class Engine(Protocol):
     """Denoises for one base model."""
 
     def read_adapter(self, body: bytes) -> "Mapping[str, Tensor]":
-        """Tensors of an adapter file, checked against this engine's denoiser. Blocks; may be called from any thread.
+        """Tensors of an adapter file, checked against this engine's base model. Blocks; may be called from any thread.
 
         Raises base_models.adapter_file.AdapterInvalid.
         """

@@ -87,7 +87,7 @@ class Laboratory:
         accelerator = accelerator_for(config, self._base.device)
         for moment in train(self._base, examples, config, accelerator, None, lambda step: False):
             if isinstance(moment, Snapshot):
-                return write_adapter(moment.lora, self._base.prefix, config.alpha / config.rank)
+                return write_adapter({"unet": moment.lora}, config.alpha / config.rank)
         raise AssertionError("the loop ends with a snapshot of the last step")
 
     def _nearest(self, name: str, tuned_BCHW: Tensor) -> float:

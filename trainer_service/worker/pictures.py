@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H/W height and width. Pixels are in [-1, 1].
 import hashlib
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from service_kit import schema
 from service_kit.names import DatasetName
 from service_kit.store import ObjectMissing, ObjectStore
 from trainer_service.training_record import TrainingDataset
+from trainer_service.worker.framing import Framing
 
 _CLASS_BATCH = 8
 Report = Callable[[int, int], None]
@@ -24,16 +26,23 @@ Report = Callable[[int, int], None]
 
 
 def fetch_pictures(
-    store: ObjectStore, dataset: DatasetName, snapshot: TrainingDataset, resolution: int, report: Report
-) -> Tensor:
+    store: ObjectStore, dataset: DatasetName, snapshot: TrainingDataset, framing: Framing, report: Report
+) -> list["TrainingPicture"]:
     """Pixels_BCHW of a training's pictures: the centre square of each, at the training's resolution."""
     pictures = []
+    resolution = framing.resolution
     for index, image in enumerate(snapshot.images):
         body = store.get(schema.dataset_image(dataset, image.digest)).body
         picture = ImageOps.fit(Image.open(io.BytesIO(body)), (resolution, resolution), Image.Resampling.LANCZOS)
-        pictures.append(_pixels(picture))
+        pictures.append(TrainingPicture(_pixels(picture), None))
         report(index + 1, len(snapshot.images))
-    return torch.stack(pictures)
+    return pictures
+
+
+@dataclass(frozen=True)
+class TrainingPicture:
+    pixels_CHW: Tensor
+    mask_1HW: Tensor | None
 
 
 def class_pictures(

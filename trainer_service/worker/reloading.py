@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from base_models.adapter_file import read_adapter
 from base_models.family import BaseModel
+from base_models.worn_adapters import put_on, take_off, wear
 
 _NAME = "reloaded"
 
@@ -15,9 +16,10 @@ _NAME = "reloaded"
 @contextmanager
 def reloaded(base: BaseModel, body: bytes) -> Iterator[None]:
     """Put an adapter file on the base model for as long as the context lasts. Raises AdapterInvalid."""
-    tensors = read_adapter(body, base.denoiser, base.prefix)
-    base.denoiser.load_lora_adapter(dict(tensors), prefix=base.prefix, adapter_name=_NAME)
+    tensors = read_adapter(body, base.adaptable)
     try:
+        put_on(base.adaptable, tensors, _NAME)
+        wear(base.adaptable, {_NAME: 1.0})
         yield
     finally:
-        base.denoiser.unload_lora()
+        take_off(base.adaptable)

@@ -1,4 +1,4 @@
-"""The rules by which an adapter file from anywhere is read: nothing but tensors that fit the denoiser."""
+"""The rules by which an adapter file from anywhere is read: nothing but tensors that fit the base model."""
 
 import json
 import math
@@ -25,6 +25,20 @@ class Denoiser(nn.Module):
         self.plain_norm = nn.LayerNorm(4, elementwise_affine=False)
 
 
+class TextEncoder(nn.Module):
+    """Has one layer, called as one of the denoiser is but of another shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+
+MODULES = {"unet": Denoiser(), "text_encoder": TextEncoder()}
+_LINEAR_M, _CONV_M = "unet.linear.lora_magnitude_vector.weight", "unet.conv.lora_magnitude_vector.weight"
+MAGNITUDES = {_LINEAR_M: torch.ones(4), _CONV_M: torch.ones(1, 5, 1, 1)}
+TEXT_LORA = {"linear.lora_A.weight": torch.ones(2, 8), "linear.lora_B.weight": torch.ones(8, 2)}
+
+
 def _lora(rank: int = 2) -> dict[str, Tensor]:
     return {
         "linear.lora_A.weight": torch.ones(rank, 6),
@@ -45,23 +59,42 @@ def _with_header(header: Any) -> bytes:
 
 
 def test_what_is_written_is_read_with_the_scale_folded_in() -> None:
-    tensors = read_adapter(write_adapter(_lora(), "unet", scale=0.5), Denoiser(), "unet")
+    tensors = read_adapter(write_adapter({"unet": _lora()}, scale=0.5), MODULES)
     assert tensors.keys() == {f"unet.{name}" for name in _lora()}
     assert torch.equal(tensors["unet.linear.lora_A.weight"], torch.ones(2, 6))
     assert torch.equal(tensors["unet.conv.lora_B.weight"], torch.full((5, 2, 1, 1), 0.5))
     assert adapter_rank(tensors) == 2
 
 
+def test_a_dora_is_read_and_its_magnitudes_are_not_scaled() -> None:
+    dora = _lora() | {name.removeprefix("unet.").removesuffix(".weight"): tensor for name, tensor in MAGNITUDES.items()}
+    tensors = read_adapter(write_adapter({"unet": dora}, scale=0.5), MODULES)
+    assert tensors.keys() == {f"unet.{name}" for name in _lora()} | MAGNITUDES.keys()
+    for name, magnitudes in MAGNITUDES.items():
+        assert torch.equal(tensors[name], magnitudes)
+    assert adapter_rank(tensors) == 2
+
+
+def test_each_tensor_is_checked_against_the_module_of_its_prefix() -> None:
+    body = write_adapter({"unet": _lora(), "text_encoder": TEXT_LORA}, scale=1.0)
+    names = {f"unet.{name}" for name in _lora()} | {f"text_encoder.{name}" for name in TEXT_LORA}
+    assert read_adapter(body, MODULES).keys() == names
+    with pytest.raises(AdapterInvalid, match=r"unknown key 'text_encoder.*allowed is unet\.<module>"):
+        read_adapter(body, {"unet": Denoiser()})
+    with pytest.raises(AdapterInvalid, match=r"text_encoder\.linear: shapes"):
+        read_adapter(body, {"unet": Denoiser(), "text_encoder": Denoiser()})
+
+
 def test_an_adapter_of_a_denoiser_that_wears_another_is_read() -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     worn = inject_adapter_in_model(LoraConfig(r=1, target_modules=["linear", "conv"]), Denoiser())
-    assert read_adapter(_file(), worn, "unet").keys() == {f"unet.{name}" for name in _lora()}
+    assert read_adapter(_file(), {"unet": worn}).keys() == {f"unet.{name}" for name in _lora()}
 
 
 def test_header_metadata_is_not_looked_at() -> None:
     hostile = {"init_lora_weights": "pissa", "target_modules": "(a+)+$", "lora_alpha": "NaN", "r": "200000"}
-    assert read_adapter(_file(metadata=hostile), Denoiser(), "unet").keys() == {f"unet.{name}" for name in _lora()}
+    assert read_adapter(_file(metadata=hostile), MODULES).keys() == {f"unet.{name}" for name in _lora()}
 
 
 _A, _B = "unet.linear.lora_A.weight", "unet.linear.lora_B.weight"
@@ -93,14 +126,32 @@ _A, _B = "unet.linear.lora_A.weight", "unet.linear.lora_B.weight"
         ({"unet.linear.weight": torch.ones(4, 6)}, "unknown key"),
         ({"unet.linear.alpha": torch.tensor(1.0)}, "unknown key"),
         ({"unet.linear.lora_A.default.weight": torch.ones(2, 6)}, "unknown key"),
-        ({"unet.linear.lora_magnitude_vector.weight": torch.ones(4)}, "unknown key"),
-        ({"text_encoder.linear.lora_A.weight": torch.ones(2, 6)}, "unknown key"),
+        ({"unet.linear.lora_magnitude_vector": torch.ones(4)}, "unknown key"),
+        ({"unet.lora_A.weight": torch.ones(2, 6)}, "unknown key"),
+        ({"text_encoder_2.linear.lora_A.weight": torch.ones(2, 8)}, "unknown key"),
+        ({"text_encoder.linear.lora_A.weight": torch.ones(2, 8)}, "without its other half"),
+        ({f"unet.{'k' * 5_000}.lora_A.weight": torch.ones(1, 1)}, "without its other half"),
+        ({_LINEAR_M: torch.ones(4)}, "has no lora_magnitude_vector"),
+        (MAGNITUDES | {_A: None, _B: None}, "without its other half"),
+        (
+            MAGNITUDES | {f"text_encoder.{name}": tensor for name, tensor in TEXT_LORA.items()},
+            "text_encoder.linear: has no lora_magnitude_vector",
+        ),
+        (MAGNITUDES | {_LINEAR_M: torch.ones(5)}, "magnitude vector of shape"),
+        (MAGNITUDES | {_LINEAR_M: torch.tensor(1.0)}, "magnitude vector of shape"),
+        (MAGNITUDES | {_CONV_M: torch.ones(5)}, "magnitude vector of shape"),
+        (
+            MAGNITUDES | {_CONV_M: torch.full((1, 5, 1, 1), math.nan)},
+            "magnitudes have norm",
+        ),
+        (MAGNITUDES | {_LINEAR_M: torch.full((4,), math.inf)}, "magnitudes have norm"),
+        (MAGNITUDES | {_LINEAR_M: torch.full((4,), 5e3)}, "magnitudes have norm"),
         ({"k" * 5_000: torch.ones(1)}, "unknown key"),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(changes: dict[str, Tensor | None], reason: str) -> None:
     with pytest.raises(AdapterInvalid, match=reason) as caught:
-        read_adapter(_file(changes), Denoiser(), "unet")
+        read_adapter(_file(changes), MODULES)
     assert len(str(caught.value)) < 400
 
 
@@ -130,4 +181,4 @@ def test_tensors_that_do_not_fit_are_refused(changes: dict[str, Tensor | None], 
 )
 def test_bytes_that_are_no_adapter_file_are_refused(body: bytes) -> None:
     with pytest.raises(AdapterInvalid):
-        read_adapter(body, Denoiser(), "unet")
+        read_adapter(body, MODULES)

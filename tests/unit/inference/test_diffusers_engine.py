@@ -15,13 +15,14 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
+from base_models.stable_diffusion import adaptable_modules
 from inference_service.diffusers_engine import DiffusersEngine, LoadedAdapters, decode, denoise
 from inference_service.engine import AppliedAdapter, Picture
 from inference_service.events import Progress
 from inference_service.generation import GenerationRequest, Prompt
 from service_kit.names import AdapterVersionName
+from tests.random_adapter import ALL, ATTENTION, ATTENTION_AND_CONVOLUTION, TEXT_ATTENTION, random_adapter
 from tests.unit.inference.quick_requests import TEXT, quick_request
-from tests.unit.inference.random_adapter import ALL, ATTENTION, ATTENTION_AND_CONVOLUTION, random_adapter
 
 Pixels = NDArray[np.uint8]
 
@@ -124,35 +125,87 @@ def test_guidance_negative_prompt_and_steps_each_change_the_picture(engine: Diff
         assert _far_apart(base, _pictures(_generate(engine, quick_request(3, **change)))[3])
 
 
-@pytest.mark.parametrize(
-    "targets", [ATTENTION, ATTENTION_AND_CONVOLUTION, ALL], ids=["attention", "and-convolution", "all"]
-)
+KINDS: dict[str, dict[str, Any]] = {
+    "attention": {"targets": {"unet": ATTENTION}},
+    "and-convolution": {"targets": {"unet": ATTENTION_AND_CONVOLUTION}},
+    "all": {"targets": {"unet": ALL}},
+    "dora": {"targets": {"unet": ALL}, "is_dora": True},
+    "with-text-encoder": {"targets": {"unet": ATTENTION, "text_encoder": TEXT_ATTENTION}},
+    "text-encoder-dora": {"targets": {"text_encoder": TEXT_ATTENTION}, "is_dora": True},
+}
+
+
+def _adapter(pipeline: Any, kind: str, seed: int, rank: int = 4) -> bytes:
+    return random_adapter(adaptable_modules(pipeline), seed=seed, rank=rank, **KINDS[kind])
+
+
+def _drawn_by_diffusers(pipeline: Any, folder: Path, bodies: Sequence[bytes], weights: Sequence[float]) -> Pixels:
+    """What plain diffusers draws with these adapter files."""
+    names = [f"adapter-{index}" for index in range(len(bodies))]
+    try:
+        for name, body in zip(names, bodies, strict=True):
+            (folder / f"{name}.safetensors").write_bytes(body)
+            pipeline.load_lora_weights(folder, weight_name=f"{name}.safetensors", adapter_name=name)
+        pipeline.set_adapters(names, list(weights))
+        return np.asarray(
+            pipeline(
+                TEXT,
+                num_inference_steps=4,
+                guidance_scale=3.0,
+                width=64,
+                height=64,
+                generator=torch.Generator().manual_seed(3),
+            ).images[0]
+        )
+    finally:
+        pipeline.unload_lora_weights()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_adapter_gives_what_diffusers_gives_with_its_file(
-    engine: DiffusersEngine, plain_pipeline: Any, tmp_path: Path, targets: list[str]
+    engine: DiffusersEngine, plain_pipeline: Any, tmp_path: Path, kind: str
 ) -> None:
-    body = random_adapter(plain_pipeline.unet, targets, seed=1)
+    body = _adapter(plain_pipeline, kind, seed=1)
     base = _pictures(_generate(engine, quick_request(3)))[3]
     with_adapter = _pictures(_generate(engine, quick_request(3), [_applied(engine, body)]))[3]
-
-    (tmp_path / "adapter.safetensors").write_bytes(body)
-    plain_pipeline.load_lora_weights(tmp_path, weight_name="adapter.safetensors")
-    try:
-        wanted = plain_pipeline(
-            TEXT,
-            num_inference_steps=4,
-            guidance_scale=3.0,
-            width=64,
-            height=64,
-            generator=torch.Generator().manual_seed(3),
-        ).images[0]
-    finally:
-        plain_pipeline.unload_lora_weights()
-    _assert_equal_pictures(with_adapter, np.asarray(wanted))
+    _assert_equal_pictures(with_adapter, _drawn_by_diffusers(plain_pipeline, tmp_path, [body], [1.0]))
     assert _far_apart(with_adapter, base)
+    assert np.array_equal(_pictures(_generate(engine, quick_request(3)))[3], base)
+
+
+def test_adapters_of_every_kind_add_up_by_their_weights_as_in_diffusers(
+    engine: DiffusersEngine, plain_pipeline: Any, tmp_path: Path
+) -> None:
+    bodies = [
+        _adapter(plain_pipeline, "with-text-encoder", seed=11),
+        _adapter(plain_pipeline, "dora", seed=12, rank=2),
+        _adapter(plain_pipeline, "text-encoder-dora", seed=13),
+    ]
+    weights = [0.5, -0.7, 1.3]
+    applied = [_applied(engine, body, weight) for body, weight in zip(bodies, weights, strict=True)]
+    found = _pictures(_generate(engine, quick_request(3), applied))[3]
+    _assert_equal_pictures(found, _drawn_by_diffusers(plain_pipeline, tmp_path, bodies, weights))
+    for index in range(3):
+        without = _pictures(_generate(engine, quick_request(3), applied[:index] + applied[index + 1 :]))[3]
+        assert _far_apart(found, without)
+
+
+def test_a_text_encoder_adapter_changes_the_embedding_of_its_request_only(
+    engine: DiffusersEngine, plain_pipeline: Any
+) -> None:
+    adapter = _applied(engine, random_adapter(adaptable_modules(plain_pipeline), {"text_encoder": TEXT_ATTENTION}, 14))
+    base = _pictures(_generate(engine, quick_request(3)))[3]
+    changed = _pictures(_generate(engine, quick_request(3), [adapter]))[3]
+    other = _applied(engine, _adapter(plain_pipeline, "attention", seed=15))
+    after = _pictures(_generate(engine, quick_request(3), [other]))[3]
+    fresh = _pictures(_generate(engine, quick_request(3), [other]))[3]
+    assert _far_apart(changed, base)
+    assert np.array_equal(after, fresh)
+    assert np.array_equal(_pictures(_generate(engine, quick_request(3)))[3], base)
 
 
 def test_a_zeroed_adapter_changes_nothing(engine: DiffusersEngine, plain_pipeline: Any) -> None:
-    tensors = safetensors.torch.load(random_adapter(plain_pipeline.unet, ATTENTION, seed=2))
+    tensors = safetensors.torch.load(_adapter(plain_pipeline, "attention", seed=2))
     body = safetensors.torch.save({name: torch.zeros_like(tensor) for name, tensor in tensors.items()})
     base = _pictures(_generate(engine, quick_request(3)))[3]
     _assert_equal_pictures(_pictures(_generate(engine, quick_request(3), [_applied(engine, body)]))[3], base)
@@ -160,7 +213,7 @@ def test_a_zeroed_adapter_changes_nothing(engine: DiffusersEngine, plain_pipelin
 
 def test_the_base_comes_back_exactly_after_an_adapter(engine: DiffusersEngine, plain_pipeline: Any) -> None:
     before = _pictures(_generate(engine, quick_request(3)))[3]
-    body = random_adapter(plain_pipeline.unet, ATTENTION_AND_CONVOLUTION, seed=3)
+    body = _adapter(plain_pipeline, "and-convolution", seed=3)
     _generate(engine, quick_request(3), [_applied(engine, body)])
     assert np.array_equal(_pictures(_generate(engine, quick_request(3)))[3], before)
 
@@ -168,8 +221,8 @@ def test_the_base_comes_back_exactly_after_an_adapter(engine: DiffusersEngine, p
 def test_adapters_add_up_by_their_weights_also_when_two_share_a_file(
     engine: DiffusersEngine, plain_pipeline: Any
 ) -> None:
-    body = random_adapter(plain_pipeline.unet, ATTENTION, seed=4)
-    other = random_adapter(plain_pipeline.unet, ATTENTION_AND_CONVOLUTION, seed=5, rank=2)
+    body = _adapter(plain_pipeline, "attention", seed=4)
+    other = _adapter(plain_pipeline, "and-convolution", seed=5, rank=2)
     whole = _pictures(_generate(engine, quick_request(3), [_applied(engine, body)]))[3]
     halves = [_applied(engine, body, 0.5), _applied(engine, body, 0.5)]
     _assert_equal_pictures(_pictures(_generate(engine, quick_request(3), halves))[3], whole)
@@ -183,14 +236,16 @@ def test_the_longest_unused_adapters_are_unloaded(plain_pipeline: Any, monkeypat
     monkeypatch.setattr("inference_service.diffusers_engine._MAX_LOADED_ADAPTERS", 2)
     pipeline = copy.copy(plain_pipeline)
     pipeline.unet = copy.deepcopy(plain_pipeline.unet)
-    loaded = LoadedAdapters(pipeline.unet)
+    pipeline.text_encoder = copy.deepcopy(plain_pipeline.text_encoder)
+    loaded = LoadedAdapters(adaptable_modules(pipeline))
     for seed in range(4):
-        body = random_adapter(plain_pipeline.unet, ATTENTION, seed=seed)
+        body = _adapter(plain_pipeline, "with-text-encoder", seed)
         digest = hashlib.sha256(body).hexdigest()
         tensors = safetensors.torch.load(body)
         loaded.apply([AppliedAdapter(AdapterVersionName("default", "test", 1), digest, 1.0, tensors)])
-    assert len(pipeline.unet.peft_config) == 2
-    assert digest in pipeline.unet.peft_config
+    for module in adaptable_modules(pipeline).values():
+        assert len(module.peft_config) == 2
+        assert digest in module.peft_config
     loaded.apply([])
     request = quick_request(3)
 

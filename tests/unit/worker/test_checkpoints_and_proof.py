@@ -83,16 +83,16 @@ def test_an_adapter_without_effect_and_one_that_differs_are_not_proven(
     probe = make_probe(base, examples.subject)
     untuned_BCHW = probe.predictions(base)
     with pytest.raises(AdapterWithoutEffect):
-        prove(base, write_adapter(lora(base, 0.0), "unet", 1.0), probe, untuned_BCHW)
+        prove(base, write_adapter({"unet": lora(base, 0.0)}, 1.0), probe, untuned_BCHW)
     with pytest.raises(AdapterNotReproduced):
-        prove(base, write_adapter(lora(base, 1.0), "unet", 1.0), probe, untuned_BCHW)
+        prove(base, write_adapter({"unet": lora(base, 1.0)}, 1.0), probe, untuned_BCHW)
     with pytest.raises(AdapterInvalid):
         prove(base, b"torn", probe, untuned_BCHW)
     assert torch.equal(probe.predictions(base), untuned_BCHW)
 
 
 def test_the_scale_is_folded_into_the_file(base: StableDiffusion) -> None:
-    whole = read_adapter(write_adapter(lora(base, 1.0), "unet", 1.0), base.denoiser, "unet")
-    twice = read_adapter(write_adapter(lora(base, 1.0), "unet", 2.0), base.denoiser, "unet")
+    whole = read_adapter(write_adapter({"unet": lora(base, 1.0)}, 1.0), base.adaptable)
+    twice = read_adapter(write_adapter({"unet": lora(base, 1.0)}, 2.0), base.adaptable)
     for name, tensor in whole.items():
         assert torch.equal(twice[name], tensor * 2 if ".lora_B." in name else tensor)

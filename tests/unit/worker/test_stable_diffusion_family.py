@@ -117,7 +117,7 @@ def test_it_trains_and_its_adapter_is_proven(base: StableDiffusion, entry: BaseM
         if isinstance(moment, Step):
             losses.append(moment.loss.item())
         elif isinstance(moment, Snapshot):
-            body = write_adapter(moment.lora, base.prefix, config.alpha / config.rank)
+            body = write_adapter({"unet": moment.lora}, config.alpha / config.rank)
             trained_BCHW = probe.predictions(base)
     assert len(losses) == 3
     prove(base, body, probe, trained_BCHW)
