@@ -3,6 +3,8 @@
 Keys are built from parsed names only. A manifest or record is written last: a thing exists when it does.
 """
 
+import hashlib
+
 from service_kit.names import AdapterName, AdapterVersionName, DatasetName, ProjectName, TrainingName
 
 # Widths that make keys sort by number.
@@ -113,6 +115,11 @@ def class_image(base_model_digest: str, prompt_digest: str, index: int) -> str:
 
 
 # Adapters. Written by workers, read by both services.
+
+
+def training_speed(base_model: str) -> str:
+    """What the latest training on a base model took. Written by its worker, whole; only estimates read it."""
+    return f"speeds/{hashlib.sha256(base_model.encode()).hexdigest()}.json"
 
 
 def adapters_prefix(project: ProjectName) -> str:

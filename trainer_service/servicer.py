@@ -69,10 +69,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     ) -> pb.CreateTrainingResponse:
         created = await asyncio.to_thread(self._trainings.create, wire.training_request(request))
         self._dispatcher.poke()
-        training = wire.training(created.record)
-        if not created.stored:
-            training.ClearField("name")
-        return pb.CreateTrainingResponse(training=training, report=wire.dataset_report(created.dataset))
+        return wire.created(created)
 
     async def GetTraining(
         self, request: pb.GetTrainingRequest, context: grpc.aio.ServicerContext

@@ -15,10 +15,11 @@ from service_kit import schema
 from service_kit.adapter_manifest import AdapterReservation, is_abandoned, read_reservation, versions
 from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing, Violations
 from service_kit.names import AdapterName, ProjectName, TrainingName
-from service_kit.store import ObjectExists, ObjectStore
+from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
 from trainer_service.dataset_record import MINIMUM_IMAGES, DatasetRecord
 from trainer_service.datasets import Datasets
 from trainer_service.ending import end_training
+from trainer_service.estimating import Estimate, Speed, estimate
 from trainer_service.events import StateChanged
 from trainer_service.journal import Journal
 from trainer_service.lifecycle import State
@@ -38,11 +39,11 @@ TokenCount = Callable[[BaseModelEntry, str], int]
 
 @dataclass(frozen=True)
 class Created:
-    """The answer to CreateTraining: the record (not stored where only validation was asked for) and its dataset."""
+    """The answer to CreateTraining: the record and its dataset. `estimate`: only validation was asked for."""
 
     record: TrainingRecord
     dataset: DatasetRecord
-    stored: bool
+    estimate: Estimate | None = None
 
 
 class Trainings:
@@ -77,7 +78,8 @@ class Trainings:
         adapter = AdapterName(project, checked.adapter_id)
         if request.validate_only:
             version = self._free_version(adapter, name, request.new_version)
-            return Created(self._record(name, checked, config, request, version, ""), dataset, stored=False)
+            record = self._record(name, checked, config, request, version, "")
+            return Created(record, dataset, estimate(config, checked.entry, self._speed(checked.entry)))
         version = self._reserve(adapter, name, request.new_version)
         queue_key = schema.queue_entry(name, int(self._now().timestamp() * 1000))
         record = self._record(name, checked, config, request, version, queue_key)
@@ -94,7 +96,7 @@ class Trainings:
             if stored is None:
                 raise
             return stored
-        return Created(record, dataset, stored=True)
+        return Created(record, dataset)
 
     def get(self, name: TrainingName) -> TrainingRecord:
         """Read a training. Raises ResourceMissing."""
@@ -129,7 +131,13 @@ class Trainings:
                 "this request_id came with another body before; use a new one",
                 "REQUEST_ID_REUSED",
             )
-        return Created(record, self._datasets.get(record.dataset_name), stored=True)
+        return Created(record, self._datasets.get(record.dataset_name))
+
+    def _speed(self, entry: BaseModelEntry) -> Speed | None:
+        try:
+            return Speed.from_json(self._store.get(schema.training_speed(entry.name)).body)
+        except ObjectMissing:
+            return None
 
     def _decide(self, name: TrainingName, checked: CheckedRequest, dataset: DatasetRecord) -> TrainingConfig:
         # A function of the name, so that equal requests train with equal seeds.

@@ -18,6 +18,7 @@ from trainer_service.dataset_record import MINIMUM_IMAGES, DatasetRecord, ImageE
 from trainer_service.lifecycle import Stage
 from trainer_service.training_record import TrainingRecord
 from trainer_service.training_request import TrainingRequest
+from trainer_service.trainings import Created
 from trainer_service.upload import Chunk, Header, ImageStart, Part
 
 N = TypeVar("N")
@@ -128,6 +129,17 @@ def training(record: TrainingRecord) -> training_pb2.Training:
         message.start_time.CopyFrom(_timestamp(record.started_at))
     if record.ended_at is not None:
         message.end_time.CopyFrom(_timestamp(record.ended_at))
+    return message
+
+
+def created(found: Created) -> trainer_pb2.CreateTrainingResponse:
+    """The answer to CreateTraining; a training that was only validated has no name, but an estimate."""
+    message = trainer_pb2.CreateTrainingResponse(training=training(found.record), report=dataset_report(found.dataset))
+    if found.estimate is not None:
+        message.training.ClearField("name")
+        message.estimate.duration.CopyFrom(_duration(found.estimate.seconds))
+        message.estimate.peak_memory_bytes = found.estimate.peak_bytes
+        message.estimate.basis = found.estimate.basis
     return message
 
 

@@ -28,13 +28,12 @@ from base_models.likeness.evaluation import evaluate
 from base_models.likeness.judge import Judge
 from base_models.likeness.toon_judge import load_toon_judge
 from base_models.stable_diffusion import StableDiffusion
-from trainer_service.training_config import TrainingConfig, decide
-from trainer_service.training_record import training_prompt
-from trainer_service.worker.evaluating import decoded, drawn
+from trainer_service.training_config import DEFAULT_CAPTION_TEMPLATE, TrainingConfig, decide, training_prompt
+from trainer_service.worker.autocast import accelerator_for
+from trainer_service.worker.evaluating import autoencoded, drawn
 from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
 from trainer_service.worker.reloading import reloaded
-from trainer_service.worker.stepping import accelerator_for
-from trainer_service.worker.training_loop import Snapshot, train
+from trainer_service.worker.training_loop import Learned, train
 
 SETS = BUNDLED["toon-64"] / "sets"
 NAMES = ("micah-b", "adventurer-c", "toon-a", "mini-d", "style-dylan", "style-emoji")
@@ -53,12 +52,12 @@ class Laboratory:
         self._judge: Judge = load_toon_judge(torch.device("cpu"))
         self._pixels = {name: _pixels(name) for name in NAMES}
         self._scenes = list(self._judge.scenes) * _SEED_ROUNDS
-        self._prompts = [training_prompt(_TRIGGER, _NOUN, "") + scene for scene in self._scenes]
+        self._prompts = [training_prompt(DEFAULT_CAPTION_TEMPLATE, _TRIGGER, _NOUN, "") + scene for scene in self._scenes]
         self._untuned_BCHW = drawn(self._base, self._prompts, entry.default_size, lambda finished: None)
 
     def trial(self, name: str, given: Mapping[str, Any], pictures: Path | None) -> dict[str, float | None]:
         """Train on a set by a recipe and measure what comes of it."""
-        config = decide(given, self._entry, seed=0)
+        config = decide({"sample_every": 0} | given, self._entry, 0, len(self._pixels[name]), self._prompts[0])
         examples = self._examples(name)
         begun_s = time.monotonic()
         body = self._train(examples, config)
@@ -70,7 +69,7 @@ class Laboratory:
         found = evaluate(
             self._judge,
             self._pixels[name],
-            decoded(self._base, examples.subject.latents_NCHW, lambda finished: None),
+            autoencoded(self._base, self._pixels[name], lambda finished: None),
             self._untuned_BCHW,
             tuned_BCHW,
             self._scenes,
@@ -79,16 +78,16 @@ class Laboratory:
 
     def _examples(self, name: str) -> Examples:
         captions = [path.read_text() for path in sorted((SETS / name / "train").glob("*.txt"))]
-        prompts = [training_prompt(_TRIGGER, _NOUN, caption) for caption in captions]
-        subject = encode(self._base, self._pixels[name], prompts, lambda done, total: None)
-        return Examples(subject, encode_empty_prompt(self._base), prior=None)
+        prompts = [training_prompt(DEFAULT_CAPTION_TEMPLATE, _TRIGGER, _NOUN, caption) for caption in captions]
+        subject = encode(self._base, list(self._pixels[name]), prompts, [None] * len(prompts), lambda done, total: None)
+        return Examples(subject, subject, encode_empty_prompt(self._base), prior=None)
 
     def _train(self, examples: Examples, config: TrainingConfig) -> bytes:
         accelerator = accelerator_for(config, self._base.device)
         for moment in train(self._base, examples, config, accelerator, None, lambda step: False):
-            if isinstance(moment, Snapshot):
-                return write_adapter({"unet": moment.lora}, config.alpha / config.rank)
-        raise AssertionError("the loop ends with a snapshot of the last step")
+            if isinstance(moment, Learned):
+                return write_adapter(moment.adapter, config.alpha / config.rank)
+        raise AssertionError("the loop ends with what was learned")
 
     def _nearest(self, name: str, tuned_BCHW: Tensor) -> float:
         """Share of the pictures that are nearer to this set than to any of the five others."""

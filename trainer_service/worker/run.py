@@ -16,6 +16,7 @@ from base_models.family import BaseModel
 from base_models.likeness.appearance import squares
 from base_models.likeness.judge import Judge
 from base_models.stable_diffusion import StableDiffusion
+from service_kit import schema
 from service_kit.errors import ResourceMissing
 from service_kit.names import TrainingName
 from service_kit.store import ObjectStore, StoreError
@@ -36,6 +37,7 @@ from trainer_service.worker.publishing import is_published, publish
 from trainer_service.worker.reporter import Reporter
 from trainer_service.worker.sampling import Sampler
 from trainer_service.worker.stepping import step_through
+from trainer_service.worker.stopwatch import Stopwatch
 from trainer_service.worker.watchdog import Watchdog, let_go_and_leave
 
 _logger = logging.getLogger(__name__)
@@ -136,6 +138,7 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
     if record.cancel_requested:
         raise Cancelled
     entry = bench.entry(record.base_model)
+    stopwatch = Stopwatch(bench.device)
     let_go = let_go_and_leave(bench.store, keeper, bench.now, bench.leave)
     with (
         Reporter(writer, keeper, interrupts) as reporter,
@@ -148,10 +151,13 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
 
         reporter.stage(Stage.LOADING_BASE_MODEL)
         base = bench.base(entry)
+        stopwatch.base_loaded()
         prepared = prepare(bench.store, record, entry, base, report, reporter)
         reporter.stage(Stage.STEPPING)
         sampler = Sampler(bench.store, record, base, prepared.pictures, reporter)
-        trained = step_through(bench.store, record, base, prepared.examples, sampler, keeper, interrupts, reporter)
+        trained = step_through(
+            bench.store, record, base, prepared.examples, sampler, stopwatch, keeper, interrupts, reporter
+        )
         reporter.stage(Stage.PROVING)
         prove(base, trained.body, trained.probe, trained.predictions_BCHW)
         reporter.stage(Stage.EVALUATING)
@@ -165,3 +171,6 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
         )
         reporter.stage(Stage.UPLOADING)
         publish(bench.store, record, prepared.dataset, base.digest, trained.body, evaluation, bench.now)
+        speed = stopwatch.speed(record)
+        if speed is not None:
+            bench.store.put(schema.training_speed(record.base_model), speed.to_json())

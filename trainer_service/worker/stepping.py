@@ -28,6 +28,7 @@ from trainer_service.worker.proof import Probe, make_probe
 from trainer_service.worker.readings import Reading
 from trainer_service.worker.reporter import INTERVAL_S, Reporter
 from trainer_service.worker.sampling import Sampler
+from trainer_service.worker.stopwatch import Stopwatch
 from trainer_service.worker.training_loop import Learned, Noticed, SampleDue, Snapshot, Step, Validated, train
 
 
@@ -48,6 +49,7 @@ def step_through(
     base: BaseModel,
     examples: Examples,
     sampler: Sampler,
+    stopwatch: Stopwatch,
     keeper: LeaseKeeper,
     interrupts: Interrupts,
     reporter: Reporter,
@@ -68,17 +70,21 @@ def step_through(
         interrupts.check_before_checkpoint()
 
     progress = _Progress(config, reporter)
+    stopwatch.steps_begin()
+    began_s = time.monotonic()
     for moment in train(base, examples, config, accelerator_for(config, base.device), resume, snapshot_due):
         reporter.alive()
         match moment:
             case Step():
+                stopwatch.step_took(time.monotonic() - began_s)
                 keeper.completed_steps = moment.step
                 progress.note(moment)
                 interrupts.check_before_checkpoint()
             case Validated():
                 reporter.report(ValidatedEvent(step=moment.step, loss=moment.loss, best=moment.best))
             case SampleDue():
-                sampler.draw(moment.step, check_between_pictures)
+                with stopwatch.drawing(len(config.sample_prompts)):
+                    sampler.draw(moment.step, check_between_pictures)
             case Noticed():
                 reporter.notice(moment.reason, moment.message)
             case Snapshot():
@@ -90,6 +96,7 @@ def step_through(
             case Learned():
                 body = write_adapter(moment.adapter, config.alpha / config.rank)
                 return Trained(body, moment.chosen_step, moment.validation_loss, probe, probe.predictions(base))
+        began_s = time.monotonic()
     raise AssertionError("the loop ends with what was learned")
 
 

@@ -12,13 +12,15 @@ from trainer_service.training_record import LeaseLost
 from trainer_service.worker.checkpoints import Checkpoints, DamagedCheckpoint
 from trainer_service.worker.examples import Examples
 from trainer_service.worker.proof import AdapterNotReproduced, AdapterWithoutEffect, make_probe, prove
-from trainer_service.worker.training_loop import Snapshot
+from trainer_service.worker.trainee import Weights
+from trainer_service.worker.training_loop import Snapshot, Standing
 
 NAME = TrainingName("default", "t")
 
 
 def snapshot(step: int) -> Snapshot:
-    return Snapshot(step, {"a": torch.full((3,), float(step))}, {"a.step": torch.tensor(float(step))})
+    own = {"a": torch.full((3,), float(step))}
+    return Snapshot(step, Weights(own, {}, {"a.step": torch.tensor(float(step))}), {}, Standing())
 
 
 def test_the_latest_checkpoint_is_loaded_and_older_ones_are_deleted() -> None:
@@ -29,10 +31,10 @@ def test_the_latest_checkpoint_is_loaded_and_older_ones_are_deleted() -> None:
         checkpoints.save(snapshot(step))
     loaded = Checkpoints(store, NAME, epoch=2).load()
     assert loaded is not None
-    assert (loaded.step, loaded.lora["a"].tolist()) == (20, [20.0, 20.0, 20.0])
+    assert (loaded.step, loaded.weights.own["a"].tolist()) == (20, [20.0, 20.0, 20.0])
     keys = list(store.keys(schema.checkpoints_prefix(NAME)))
     assert len([key for key in keys if "-00000010/" in key]) == 0
-    assert len(keys) == 4
+    assert len(keys) == 6
 
 
 def test_an_older_epoch_cannot_move_the_pointer() -> None:
@@ -50,7 +52,7 @@ def test_a_checkpoint_that_was_cut_half_way_is_never_seen() -> None:
     checkpoints = Checkpoints(store, NAME, epoch=1)
     checkpoints.save(snapshot(10))
     # Files of step 20 are there, the pointer was not moved: the writer died in between.
-    store.put(schema.checkpoint_file(NAME, 1, 20, "lora.safetensors"), b"half")
+    store.put(schema.checkpoint_file(NAME, 1, 20, "own.safetensors"), b"half")
     loaded = checkpoints.load()
     assert loaded is not None
     assert loaded.step == 10
@@ -60,9 +62,9 @@ def test_a_damaged_checkpoint_is_refused_by_its_hash() -> None:
     store = MemoryStore()
     checkpoints = Checkpoints(store, NAME, epoch=1)
     checkpoints.save(snapshot(10))
-    key = schema.checkpoint_file(NAME, 1, 10, "lora.safetensors")
+    key = schema.checkpoint_file(NAME, 1, 10, "own.safetensors")
     store.put(key, store.get(key).body[:-1] + b"\x01")
-    with pytest.raises(DamagedCheckpoint, match=r"lora\.safetensors"):
+    with pytest.raises(DamagedCheckpoint, match=r"own\.safetensors"):
         checkpoints.load()
 
 

@@ -37,6 +37,7 @@ class Evaluating:
         self.store = self._trainer.store
         self._trainer.dataset(count=4)
         config = {"steps": 2, "batch_size": 1, "warmup_steps": 1, "seed": 1, "learning_rate": 0.01}
+        config |= {"sample_every": 0, "validate_every": 0}
         self.name = self._trainer.trainings.create(request(config=config)).record.name
         self._workers = 0
 

@@ -24,7 +24,8 @@ from trainer_service.worker.checkpoints import Checkpoints
 from trainer_service.worker.interrupts import Interrupts
 from trainer_service.worker.lease_keeper import LeaseKeeper
 from trainer_service.worker.publishing import publish
-from trainer_service.worker.training_loop import Snapshot
+from trainer_service.worker.trainee import Weights
+from trainer_service.worker.training_loop import Snapshot, Standing
 
 NEWEST = 999
 
@@ -34,7 +35,8 @@ def now() -> datetime:
 
 
 def snapshot(step: int) -> Snapshot:
-    return Snapshot(step, {"a": torch.full((3,), float(step))}, {"a.step": torch.tensor(float(step))})
+    own = {"a": torch.full((3,), float(step))}
+    return Snapshot(step, Weights(own, {}, {"a.step": torch.tensor(float(step))}), {}, Standing())
 
 
 @dataclass
