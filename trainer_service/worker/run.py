@@ -26,6 +26,7 @@ from trainer_service.training_store import TrainingStore
 from trainer_service.worker.evaluating import Candidate, evaluate_if_possible
 from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
 from trainer_service.worker.faults import TrainingFault, failure_of
+from trainer_service.worker.framing import Framing
 from trainer_service.worker.interrupts import Cancelled, Draining, Interrupts
 from trainer_service.worker.lease_keeper import LeaseKeeper
 from trainer_service.worker.pictures import class_pictures, fetch_pictures
@@ -138,7 +139,9 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
         base = bench.base(record.base_model)
         reporter.stage(Stage.FETCHING_IMAGES)
         dataset = TrainingStore(bench.store).dataset(record.name)
-        pixels_NCHW = fetch_pictures(bench.store, record.dataset_name, dataset, config.resolution, report)
+        framing = Framing(config.resolution, bench.base_models[record.base_model].size_step, False, "centre")
+        pictures = fetch_pictures(bench.store, record.dataset_name, dataset, framing, report)
+        pixels_NCHW = torch.stack([picture.pixels_CHW for picture in pictures])
         prior_NCHW = None
         class_prompt = f"a picture of a {record.class_noun}"
         if config.prior_weight:
