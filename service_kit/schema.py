@@ -35,6 +35,11 @@ def dataset_image(name: DatasetName, digest: str) -> str:
     return f"{name}/images/{digest}.png"
 
 
+def dataset_mask(name: DatasetName, digest: str) -> str:
+    """A picture's stored mask, grey, named by the SHA-256 of its bytes. Never changed."""
+    return f"{name}/masks/{digest}.png"
+
+
 # Trainings. Created by TrainerService, then written by whoever holds the lease.
 
 

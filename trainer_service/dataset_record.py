@@ -1,42 +1,26 @@
-"""The dataset record: which pictures were uploaded, what the doctor found, what a training may use. Pure."""
+"""The dataset record: which pictures were uploaded, what the doctor found, what a training may use. Pure.
+
+Its one rule: a file is judged against what the dataset held before it, in upload order; masks once all pictures are known.
+"""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
-
-from pydantic import BaseModel, ConfigDict
 
 from service_kit.document import Document
 from service_kit.names import DatasetName
-from trainer_service.picture_doctor import Finding, Rejection
+from trainer_service.dataset_advice import MINIMUM_IMAGES, advice
+from trainer_service.image_entry import ImageEntry
+from trainer_service.near_duplicates import Gallery
+from trainer_service.picture_doctor import Rejection
 
-MINIMUM_IMAGES = 3
 MAX_IMAGES = 1000
-_COMFORTABLE_IMAGES = 10
-
-
-class ImageEntry(BaseModel):
-    """One uploaded picture. `digest` is that of the stored picture, `source_digest` that of the uploaded file."""
-
-    model_config = ConfigDict(frozen=True)
-
-    filename: str
-    caption: str
-    source_digest: str
-    digest: str
-    rejection: Rejection | None
-    detail: str
-    width: int
-    height: int
-    source_format: str
-    conversions: tuple[str, ...]
-
-    @property
-    def accepted(self) -> bool:
-        return self.rejection is None
+# The share by which a mask's proportions may differ from its picture's: both were rounded to pixels.
+_PROPORTIONS_OFF = 0.01
 
 
 class DatasetRecord(Document):
-    """A dataset as stored. `images` are in upload order, rejected ones included."""
+    """A dataset as stored. `images` are in upload order, rejected files included, masks in their pictures' entries."""
 
     project: str
     dataset: str
@@ -61,53 +45,88 @@ class DatasetRecord(Document):
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over the accepted pictures and their captions, in order."""
+        """SHA-256 (hex) over the accepted pictures, their masks and their captions, in order."""
         total = hashlib.sha256()
         for image in self.accepted:
-            total.update(f"{image.digest}\n{image.caption}\0".encode())
+            total.update(f"{image.digest}{image.mask_digest}\n{image.caption}\0".encode())
         return total.hexdigest()
+
+    @property
+    def stored_digests(self) -> frozenset[str]:
+        """The digests of the pictures and masks that a training of this dataset may read."""
+        return frozenset(digest for image in self.accepted for digest in (image.digest, image.mask_digest) if digest)
 
     @property
     def advice(self) -> list[str]:
         """Sentences for a person: what would make the result better."""
-        said = []
-        if not self.ready:
-            said.append(f"Add pictures: a training starts with {MINIMUM_IMAGES} usable ones.")
-        elif len(self.accepted) < _COMFORTABLE_IMAGES:
-            said.append("Ten to twenty different pictures learn a subject better than a few.")
-        if self.accepted and not any(image.caption for image in self.accepted):
-            said.append("Captions that name what varies (pose, background) keep it out of the subject.")
-        return said
+        return advice(self.images)
 
-    def with_images(self, added: list[ImageEntry], now: datetime) -> "DatasetRecord":
-        """The record after an upload: a file that was uploaded before changes nothing, equal pixels count once."""
-        images = list(self.images)
-        uploads = {(image.filename, image.source_digest) for image in images}
-        pixels = {image.digest: image.filename for image in images if image.accepted}
-        for image in added:
-            if (image.filename, image.source_digest) in uploads:
-                continue
-            if image.accepted and image.digest in pixels:
-                detail = f"the same pixels as {pixels[image.digest]}"
-                image = image.model_copy(update={"rejection": Rejection.DUPLICATE, "detail": detail})
-            elif image.accepted:
-                pixels[image.digest] = image.filename
-            uploads.add((image.filename, image.source_digest))
-            images.append(image)
-        return self.model_copy(update={"images": tuple(images), "updated_at": now})
+    def with_images(self, added: Sequence[ImageEntry], now: datetime) -> "DatasetRecord":
+        """The record after an upload: a file that was uploaded before changes nothing, copies of a picture count once."""
+        pictures = [image for image in added if not image.is_mask]
+        masks = [image for image in added if image.is_mask]
+        images = _with_masks(_with_pictures(self.images, pictures), masks)
+        return self.model_copy(update={"images": images, "updated_at": now})
 
 
-def image_entry(filename: str, caption: str, body: bytes, finding: Finding) -> ImageEntry:
-    """The entry of an uploaded file and what the doctor found in it."""
-    return ImageEntry(
-        filename=filename,
-        caption=caption,
-        source_digest=hashlib.sha256(body).hexdigest(),
-        digest=finding.digest,
-        rejection=finding.rejection,
-        detail=finding.detail,
-        width=finding.width,
-        height=finding.height,
-        source_format=finding.source_format,
-        conversions=finding.conversions,
-    )
+def _with_pictures(images: Sequence[ImageEntry], added: Sequence[ImageEntry]) -> list[ImageEntry]:
+    known = list(images)
+    uploads = {(image.filename, image.source_digest) for image in known}
+    gallery, pixels = Gallery(), dict[str, str]()
+    for image in known:
+        if image.accepted:
+            _remember(image, gallery, pixels)
+    for image in added:
+        if (image.filename, image.source_digest) in uploads:
+            continue
+        if image.accepted:
+            image = _unless_copy(image, gallery, pixels)
+        if image.accepted:
+            _remember(image, gallery, pixels)
+        uploads.add((image.filename, image.source_digest))
+        known.append(image)
+    return known
+
+
+def _remember(image: ImageEntry, gallery: Gallery, pixels: dict[str, str]) -> None:
+    pixels[image.digest] = image.filename
+    # Entries that are older than fingerprints have none.
+    if image.fingerprint:
+        gallery.add(image.filename, image.fingerprint)
+
+
+def _unless_copy(image: ImageEntry, gallery: Gallery, pixels: dict[str, str]) -> ImageEntry:
+    """The entry, refused where it is of the same picture as an earlier one."""
+    if image.digest in pixels:
+        return image.refused(Rejection.DUPLICATE, f"the same pixels as {pixels[image.digest]}")
+    copied = gallery.copied(image.fingerprint)
+    if copied is None:
+        return image
+    return image.refused(Rejection.NEAR_DUPLICATE, f"nearly the same pixels as {copied}")
+
+
+def _with_masks(images: Sequence[ImageEntry], added: Sequence[ImageEntry]) -> tuple[ImageEntry, ...]:
+    # A mask that is sent again is judged again: its picture may have come since.
+    renewed = {mask.filename for mask in added}
+    known = [image for image in images if not (image.is_mask and image.filename in renewed)]
+    for mask in added:
+        places = [place for place, image in enumerate(known) if image.accepted and image.stem == mask.stem]
+        if mask.rejection is not None:
+            known.append(mask)
+        elif not places:
+            detail = (
+                f"taken as the mask of {mask.stem}, of which this dataset has no usable picture; send both, or rename"
+            )
+            known.append(mask.refused(Rejection.MASK_MISFIT, detail))
+        elif _misshapen(mask, known[places[-1]]):
+            picture = known[places[-1]]
+            detail = f"found {mask.width} x {mask.height} for {picture.filename} of {picture.width} x {picture.height}"
+            known.append(mask.refused(Rejection.MASK_MISFIT, f"{detail}; allowed are the same proportions"))
+        else:
+            known[places[-1]] = known[places[-1]].masked(mask)
+    return tuple(known)
+
+
+def _misshapen(mask: ImageEntry, picture: ImageEntry) -> bool:
+    across, along = mask.width * picture.height, mask.height * picture.width
+    return abs(across - along) > _PROPORTIONS_OFF * max(across, along)

@@ -3,7 +3,7 @@
 Its one rule: an upload is one change of the record at its end, so half of one is never seen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import PurePosixPath
 
@@ -11,13 +11,14 @@ from service_kit import schema
 from service_kit.errors import ResourceExists, ResourceMissing, Violations, WriteConflict
 from service_kit.names import DatasetName, MalformedName, ProjectName, check_id
 from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, ObjectStore
-from trainer_service.dataset_record import DatasetRecord, ImageEntry, image_entry
+from trainer_service.dataset_record import MAX_IMAGES, DatasetRecord
+from trainer_service.image_entry import ImageEntry, image_entry, is_mask
 from trainer_service.paging import PageRequest, page_of_ids
-from trainer_service.picture_doctor import examine
+from trainer_service.picture_doctor import FORMATS_IN_WORDS, examine, examine_mask
 from trainer_service.request_id import check_request_id, derived_id
 from trainer_service.upload import MAX_CAPTION_CHARACTERS, MAX_IMAGE_BYTES, UploadedImage
 
-_PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+_PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif"}
 _ATTEMPTS = 8
 
 
@@ -52,9 +53,8 @@ class Datasets:
             created_at=self._now(),
             updated_at=self._now(),
         )
-        if incoming_id:
-            entries = [self.keep(name, image) for image in self._incoming(project, incoming_id)]
-            record = record.with_images(entries, self._now())
+        entries = [self.keep(name, image) for image in self._incoming(project, incoming_id)] if incoming_id else []
+        record = record.with_images(entries, self._now())
         try:
             self._store.create(schema.dataset_record(name), record.to_json())
         except ObjectExists:
@@ -62,6 +62,7 @@ class Datasets:
             if request_id and stored.request_id == request_id:
                 return stored
             raise ResourceExists("Dataset", str(name), "choose another dataset_id, or use this one") from None
+        self._discard_unused(record, entries)
         return record
 
     def get(self, name: DatasetName) -> DatasetRecord:
@@ -81,35 +82,49 @@ class Datasets:
         return records, page.next_token
 
     def keep(self, name: DatasetName, image: UploadedImage) -> ImageEntry:
-        """Examine an uploaded file and store its picture, which nothing refers to until `add` is called."""
-        finding = examine(image.body)
+        """Examine an uploaded file and store its picture or mask, which nothing refers to until `add` is called."""
+        finding = examine_mask(image.body) if is_mask(image.filename) else examine(image.body)
+        entry = image_entry(image.filename, image.caption, image.body, finding)
         if finding.png:
-            self._store.put(schema.dataset_image(name, finding.digest), finding.png)
-        return image_entry(image.filename, image.caption, image.body, finding)
+            self._store.put(_key(name, entry), finding.png)
+        return entry
 
     def add(self, name: DatasetName, entries: list[ImageEntry]) -> DatasetRecord:
-        """Add kept pictures, all at once. Raises ResourceMissing, WriteConflict."""
+        """Add kept pictures, all at once. Raises InvalidRequest, ResourceMissing, WriteConflict."""
         for _ in range(_ATTEMPTS):
             record, etag = self._read(name)
             changed = record.with_images(entries, self._now())
+            violations = Violations()
+            violations.check(
+                len(changed.images) <= MAX_IMAGES, "image", len(changed.images), f"at most {MAX_IMAGES:,} in a dataset"
+            )
+            violations.raise_if_any()
             if changed.images == record.images:
-                return record
-            try:
-                self._store.replace(schema.dataset_record(name), changed.to_json(), etag)
-                return changed
-            except ObjectChanged:
-                continue
+                changed = record
+            else:
+                try:
+                    self._store.replace(schema.dataset_record(name), changed.to_json(), etag)
+                except ObjectChanged:
+                    continue
+            self._discard_unused(changed, entries)
+            return changed
         raise WriteConflict(f"other uploads to {name} kept winning")
 
     def discard(self, name: DatasetName, entries: list[ImageEntry]) -> None:
         """Delete kept pictures that were not added and that the dataset does not use."""
         try:
-            used = {image.digest for image in self.get(name).images}
+            used = self.get(name).stored_digests
         except ResourceMissing:
-            used = set()
+            used = frozenset()
         for entry in entries:
             if entry.digest and entry.digest not in used:
-                self._store.delete(schema.dataset_image(name, entry.digest))
+                self._store.delete(_key(name, entry))
+
+    def _discard_unused(self, record: DatasetRecord, entries: list[ImageEntry]) -> None:
+        used = record.stored_digests
+        unused = [entry for entry in entries if entry.digest and entry.digest not in used]
+        if unused:
+            self.discard(record.name, unused)
 
     def _read(self, name: DatasetName) -> tuple[DatasetRecord, str]:
         try:
@@ -118,14 +133,19 @@ class Datasets:
             raise ResourceMissing("Dataset", str(name)) from None
         return DatasetRecord.from_json(stored.body), stored.etag
 
-    def _incoming(self, project: ProjectName, incoming_id: str) -> list[UploadedImage]:
+    def _incoming(self, project: ProjectName, incoming_id: str) -> Iterator[UploadedImage]:
+        """The files of an incoming folder, read one by one. Raises ResourceMissing, InvalidRequest."""
         prefix = schema.incoming_prefix(project, incoming_id)
         keys = [PurePosixPath(key) for key in self._store.keys(prefix)]
         pictures = [key for key in keys if key.suffix.lower() in _PICTURE_SUFFIXES]
         if not pictures:
-            raise ResourceMissing("incoming folder", prefix, "put JPEG, PNG or WebP files there first")
+            raise ResourceMissing("incoming folder", prefix, f"put {FORMATS_IN_WORDS} files there first")
+        violations = Violations()
+        violations.check(len(pictures) <= MAX_IMAGES, "incoming_id", len(pictures), f"at most {MAX_IMAGES:,} pictures")
+        violations.raise_if_any()
         captions = {key for key in keys if key.suffix == ".txt"}
-        return [self._incoming_image(key, key.with_suffix(".txt") in captions) for key in pictures]
+        for key in pictures:
+            yield self._incoming_image(key, key.with_suffix(".txt") in captions)
 
     def _incoming_image(self, key: PurePosixPath, captioned: bool) -> UploadedImage:
         # One byte over the limit is enough to know; the doctor then finds the file cut short.
@@ -135,3 +155,8 @@ class Datasets:
             text = self._store.get_range(str(key.with_suffix(".txt")), 0, 4 * MAX_CAPTION_CHARACTERS)
             caption = text.decode("utf-8", errors="replace").strip()[:MAX_CAPTION_CHARACTERS]
         return UploadedImage(key.name, caption, body)
+
+
+def _key(name: DatasetName, entry: ImageEntry) -> str:
+    of = schema.dataset_mask if entry.is_mask else schema.dataset_image
+    return of(name, entry.digest)

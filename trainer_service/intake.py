@@ -6,8 +6,9 @@ Its one rule: a stream that breaks, for whatever reason, leaves the dataset as i
 import asyncio
 from collections.abc import AsyncIterator
 
-from trainer_service.dataset_record import DatasetRecord, ImageEntry
+from trainer_service.dataset_record import DatasetRecord
 from trainer_service.datasets import Datasets
+from trainer_service.image_entry import ImageEntry
 from trainer_service.upload import Part, Upload
 
 

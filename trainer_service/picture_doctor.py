@@ -1,25 +1,46 @@
 """The picture doctor: is this file a picture that a training can use, and what does it look like upright, in RGB?
 
-Its one rule: nothing is decoded before its header has been judged, and nothing but pixels survives.
+Its one rule: nothing is decoded before its header has been judged, and nothing but pixels survives. Masks are examined by
+the same rules.
 """
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from trainer_service.heif import NEEDS, is_heif, register_heif
+from trainer_service.near_duplicates import fingerprint
+from trainer_service.sharpness import is_blurred
 
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 32
 MAX_ASPECT = 4.0
 # Larger pictures are scaled down before they are stored; no base model trains on more.
 MAX_STORED_SIDE = 2048
+# Base models that train on more than this enlarge the picture.
+SMALL_SIDE = 256
 _MAX_METADATA_BYTES = 4 * 1024 * 1024
 # A picture whose values differ by less in every channel, once shrunk, shows nothing.
 _BLANK_RANGE = 12
-_FORMATS = ("JPEG", "PNG", "WEBP")
+_FORMATS = ("JPEG", "PNG", "WEBP", *(["HEIF"] if register_heif() else []))
+FORMATS_IN_WORDS = "JPEG, PNG, WebP or HEIC"
+_ORIENTATION = 0x0112
+# What turns a picture of this EXIF orientation upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# A mask that is nowhere at least this bright marks nothing.
+_WHITE = 128
 
 
 class Rejection(StrEnum):
@@ -34,18 +55,35 @@ class Rejection(StrEnum):
     BLANK = "blank"
     METADATA_TOO_LARGE = "metadata_too_large"
     DUPLICATE = "duplicate"
+    NEAR_DUPLICATE = "near_duplicate"
+    MASK_MISFIT = "mask_misfit"
+
+
+class PictureWarning(StrEnum):
+    """What may make a picture that is used worth less."""
+
+    BLURRED = "blurred"
+    SMALL = "small"
+    LARGE = "large"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the doctor says of one file. `png` holds the picture to store, unless it was rejected."""
+    """What the doctor says of one file. `png` holds the picture to store, unless it was rejected.
+
+    The source's size is the file's, before it was turned or scaled; a HEIC's is upright, as its container turns it.
+    """
 
     rejection: Rejection | None = None
     detail: str = ""
     width: int = 0
     height: int = 0
+    source_width: int = 0
+    source_height: int = 0
     source_format: str = ""
     conversions: tuple[str, ...] = ()
+    warnings: tuple[PictureWarning, ...] = ()
+    fingerprint: str = ""
     png: bytes = b""
 
     @property
@@ -61,30 +99,77 @@ class _Rejected(Exception):
 
 def examine(body: bytes) -> Finding:
     """Judge a file and, where it is usable, give the picture to store: upright RGB, no metadata, bounded in size."""
-    source_format, width, height = "", 0, 0
+    finding, picture = _read(body, "RGB")
+    if picture is None:
+        return finding
+    # BOX, because sharper filters ring and would make a blank picture look busy.
+    shrunk = picture.resize((32, 32), Image.Resampling.BOX)
+    if all(highest - lowest < _BLANK_RANGE for lowest, highest in shrunk.getextrema()):
+        return _refused(finding, Rejection.BLANK, "the picture is practically one colour")
+    warnings = (
+        (PictureWarning.BLURRED, is_blurred(picture)),
+        (PictureWarning.SMALL, min(picture.size) < SMALL_SIDE),
+        (PictureWarning.LARGE, max(finding.source_width, finding.source_height) > MAX_STORED_SIDE),
+    )
+    return replace(
+        finding,
+        warnings=tuple(warning for warning, holds in warnings if holds),
+        fingerprint=fingerprint(picture),
+        png=_png(picture),
+    )
+
+
+def examine_mask(body: bytes) -> Finding:
+    """Judge a mask and give the one to store: upright, grey, white where the subject is."""
+    finding, mask = _read(body, "L")
+    if mask is None:
+        return finding
+    if mask.getextrema()[1] < _WHITE:  # type: ignore[operator]
+        return _refused(finding, Rejection.BLANK, "the mask is white nowhere; white is where the subject is")
+    return replace(finding, png=_png(mask))
+
+
+def _read(body: bytes, mode: str) -> tuple[Finding, Image.Image | None]:
+    """A file's picture in a mode, where it is usable, and what was found on the way there."""
+    found = Finding()
     try:
         with _opened(body) as image:
-            source_format = "JPEG" if image.format == "MPO" else str(image.format)
             width, height = image.size
+            found = replace(
+                found,
+                width=width,
+                height=height,
+                source_width=width,
+                source_height=height,
+                source_format="JPEG" if image.format == "MPO" else str(image.format),
+            )
             _judge_header(image)
             conversions: list[str] = []
-            picture = _normalised(_decoded(image), conversions)
-        width, height = picture.size
-        _judge_pixels(picture)
+            picture = _normalised(_decoded(image), mode, (width, height), conversions)
     except _Rejected as rejected:
-        return Finding(rejected.rejection, rejected.detail, width, height, source_format)
+        return _refused(found, rejected.rejection, rejected.detail), None
+    return replace(found, width=picture.width, height=picture.height, conversions=tuple(conversions)), picture
+
+
+def _refused(finding: Finding, rejection: Rejection, detail: str) -> Finding:
+    return replace(finding, rejection=rejection, detail=detail, conversions=())
+
+
+def _png(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "PNG")
-    return Finding(
-        width=width, height=height, source_format=source_format, conversions=tuple(conversions), png=file.getvalue()
-    )
+    return file.getvalue()
 
 
 def _opened(body: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(body), formats=_FORMATS)
     except UnidentifiedImageError:
-        raise _Rejected(Rejection.UNSUPPORTED_FORMAT, "not a JPEG, PNG or WebP file") from None
+        if not is_heif(body):
+            raise _Rejected(Rejection.UNSUPPORTED_FORMAT, f"not a {FORMATS_IN_WORDS} file") from None
+        if "HEIF" not in _FORMATS:
+            raise _Rejected(Rejection.UNSUPPORTED_FORMAT, NEEDS) from None
+        raise _Rejected(Rejection.TRUNCATED, "its header cannot be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _Rejected(Rejection.PIXELS_EXCEEDED, f"allowed are {MAX_PIXELS:,} pixels") from None
     except ValueError as error:
@@ -116,50 +201,58 @@ def _judge_header(image: Image.Image) -> None:
 
 
 def _decoded(image: Image.Image) -> Image.Image:
+    # A JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that is still large enough to scale down from.
+    image.draft(None, (MAX_STORED_SIDE, MAX_STORED_SIDE))
     try:
         image.load()
-    except ValueError as error:
-        raise _Rejected(Rejection.METADATA_TOO_LARGE, f"a text block is too large: {error}") from None
-    except (OSError, SyntaxError) as error:
+    # A RuntimeError is libheif's, and so is a ValueError that is not of a PNG.
+    except (OSError, SyntaxError, RuntimeError, ValueError) as error:
+        if isinstance(error, ValueError) and image.format == "PNG":
+            raise _Rejected(Rejection.METADATA_TOO_LARGE, f"a text block is too large: {error}") from None
         raise _Rejected(Rejection.TRUNCATED, f"cannot be decoded: {error}") from None
     return image
 
 
-def _normalised(image: Image.Image, conversions: list[str]) -> Image.Image:
-    upright = ImageOps.exif_transpose(image)
-    if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
+def _normalised(image: Image.Image, mode: str, source_size: tuple[int, int], conversions: list[str]) -> Image.Image:
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
+    # pillow-heif has turned the picture already, and says how.
+    if turn is not None or image.info.get("original_orientation") in _TURNS:
         conversions.append("EXIF orientation applied")
-    if upright.mode != "RGB":
-        conversions.append(f"{_mode_in_words(upright)} converted to RGB")
-        upright = _rgb(upright)
-    if max(upright.size) > MAX_STORED_SIDE:
-        conversions.append(f"scaled down from {upright.width} x {upright.height}")
-        upright = ImageOps.contain(upright, (MAX_STORED_SIDE, MAX_STORED_SIDE), Image.Resampling.LANCZOS)
+    background = "black" if mode == "L" else "white"
+    if image.mode != mode:
+        conversions.append(f"{_mode_in_words(image, background)} converted to {'grey' if mode == 'L' else mode}")
+        image = _rgb(image, background).convert(mode)
+    if max(source_size) > MAX_STORED_SIDE:
+        conversions.append(f"scaled down from {source_size[0]} x {source_size[1]}")
+        image = ImageOps.contain(image, (MAX_STORED_SIDE, MAX_STORED_SIDE), Image.Resampling.LANCZOS)
     # A fresh image carries no EXIF, GPS, profile or comment along.
-    clean = Image.new("RGB", upright.size)
-    clean.paste(upright)
+    clean = Image.new(mode, image.size)
+    clean.paste(image)
     return clean
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    # Pillow raises whatever it stumbles over in an EXIF block that is broken; the pixels are none the worse for it.
+    except Exception:
+        return 1
+
+
+def _rgb(image: Image.Image, background: str) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         # Pillow would clip 16-bit values at 255.
         return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layered = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", layered.size, background), layered).convert("RGB")
     return image.convert("RGB")
 
 
-def _mode_in_words(image: Image.Image) -> str:
+def _mode_in_words(image: Image.Image, background: str) -> str:
     if image.has_transparency_data:
-        return "transparency on white"
+        return f"transparency on {background}"
     words = {"L": "grey", "P": "palette", "1": "black and white", "I": "16-bit grey"}
     return "16-bit grey" if image.mode.startswith("I;16") else words.get(image.mode, image.mode)
-
-
-def _judge_pixels(picture: Image.Image) -> None:
-    # BOX, because sharper filters ring and would make a blank picture look busy.
-    shrunk = picture.resize((32, 32), Image.Resampling.BOX)
-    if all(highest - lowest < _BLANK_RANGE for lowest, highest in shrunk.getextrema()):
-        raise _Rejected(Rejection.BLANK, "the picture is practically one colour")

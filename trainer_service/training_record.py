@@ -29,12 +29,13 @@ class LeaseLost(Exception):
 
 
 class TrainingImage(BaseModel):
-    """A picture to train on."""
+    """A picture to train on. `mask_digest` is empty where it has no mask."""
 
     model_config = ConfigDict(frozen=True)
 
     digest: str
     caption: str
+    mask_digest: str = ""
 
 
 class TrainingDataset(Document):

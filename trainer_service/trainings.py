@@ -16,7 +16,8 @@ from service_kit.adapter_manifest import AdapterReservation, is_abandoned, read_
 from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing, Violations
 from service_kit.names import AdapterName, ProjectName, TrainingName
 from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
-from trainer_service.dataset_record import MINIMUM_IMAGES, DatasetRecord
+from trainer_service.dataset_advice import MINIMUM_IMAGES
+from trainer_service.dataset_record import DatasetRecord
 from trainer_service.datasets import Datasets
 from trainer_service.ending import end_training
 from trainer_service.estimating import Estimate, Speed, estimate
@@ -83,7 +84,10 @@ class Trainings:
         version = self._reserve(adapter, name, request.new_version)
         queue_key = schema.queue_entry(name, int(self._now().timestamp() * 1000))
         record = self._record(name, checked, config, request, version, queue_key)
-        images = tuple(TrainingImage(digest=image.digest, caption=image.caption) for image in dataset.accepted)
+        images = tuple(
+            TrainingImage(digest=image.digest, caption=image.caption, mask_digest=image.mask_digest)
+            for image in dataset.accepted
+        )
         snapshot = TrainingDataset(digest=dataset.digest, images=images)
         with contextlib.suppress(ObjectExists):
             self._store.create(schema.training_dataset(name), snapshot.to_json())

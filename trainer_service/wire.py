@@ -14,7 +14,9 @@ from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, Evaluat
 from service_kit.errors import InvalidRequest, Violation
 from service_kit.names import AdapterName, AdapterVersionName, MalformedName, ProjectName, parse_adapter
 from trainer_service import events
-from trainer_service.dataset_record import MINIMUM_IMAGES, DatasetRecord, ImageEntry
+from trainer_service.dataset_advice import MINIMUM_IMAGES
+from trainer_service.dataset_record import DatasetRecord
+from trainer_service.image_entry import ImageEntry
 from trainer_service.lifecycle import Stage
 from trainer_service.training_record import TrainingRecord
 from trainer_service.training_request import TrainingRequest
@@ -267,6 +269,10 @@ def _image_report(image: ImageEntry) -> dataset_pb2.ImageReport:
         conversions=image.conversions,
         caption=image.caption,
         digest=image.digest if image.accepted else "",
+        source_width=image.source_width,
+        source_height=image.source_height,
+        warnings=[_enum(rejections.Warning, "WARNING", warning) for warning in image.warnings],
+        has_mask=bool(image.mask_digest),
     )
 
 

@@ -17,7 +17,7 @@ Source = str | Path | bytes | Image.Image
 Sources = str | Path | Iterable[Source]
 """A folder, one file, or several pictures."""
 
-_SUFFIXES = {".jpeg", ".jpg", ".png", ".webp"}
+_SUFFIXES = {".heic", ".heif", ".jpeg", ".jpg", ".png", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,15 @@ class Picture:
 def gather(sources: Sources) -> list[Picture]:
     """The pictures that `sources` means, a folder's in the order of their names.
 
-    The caption of `x.png` is what `x.txt` beside it says. Raises InvalidRequest where there is no picture.
+    The caption of `x.png` is what `x.txt` beside it says. A folder's `x_mask.png` is sent too, as the mask of the picture
+    `x`, whatever its suffix: of the same proportions, white where the subject is. Raises InvalidRequest where there is no
+    picture.
     """
     if isinstance(sources, str | Path):
         path = Path(sources)
         if path.is_dir():
             files = [found for found in sorted(path.iterdir()) if found.suffix.lower() in _SUFFIXES and found.is_file()]
-            if not files:
+            if all(_is_mask(file) for file in files):
                 raise _invalid(f"the folder {path} holds no {', '.join(sorted(_SUFFIXES))} file")
             return [_from_file(file) for file in files]
         sources = [path]
@@ -68,6 +70,10 @@ def _from_file(path: Path) -> Picture:
     sidecar = path.with_suffix(".txt")
     caption = " ".join(sidecar.read_text(encoding="utf-8").split()) if sidecar.is_file() else ""
     return Picture(path.name, caption, path)
+
+
+def _is_mask(path: Path) -> bool:
+    return path.name.lower().endswith("_mask.png")
 
 
 def _invalid(description: str) -> InvalidRequest:

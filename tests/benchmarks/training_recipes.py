@@ -52,7 +52,9 @@ class Laboratory:
         self._judge: Judge = load_toon_judge(torch.device("cpu"))
         self._pixels = {name: _pixels(name) for name in NAMES}
         self._scenes = list(self._judge.scenes) * _SEED_ROUNDS
-        self._prompts = [training_prompt(DEFAULT_CAPTION_TEMPLATE, _TRIGGER, _NOUN, "") + scene for scene in self._scenes]
+        self._prompts = [
+            training_prompt(DEFAULT_CAPTION_TEMPLATE, _TRIGGER, _NOUN, "") + scene for scene in self._scenes
+        ]
         self._untuned_BCHW = drawn(self._base, self._prompts, entry.default_size, lambda finished: None)
 
     def trial(self, name: str, given: Mapping[str, Any], pictures: Path | None) -> dict[str, float | None]:

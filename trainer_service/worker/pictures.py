@@ -1,6 +1,6 @@
-"""Pictures for a training: read from the bucket, cropped, as tensors; and generated class pictures, made once and kept.
+"""Pictures for a training: read from the bucket, framed, as tensors; and generated class pictures, made once and kept.
 
-Shapes: B batch, C channels, H/W height and width. Pixels are in [-1, 1].
+Shapes: B batch, C channels, H/W height and width. Pixels are in [-1, 1], masks in [0, 1].
 """
 
 import hashlib
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from base_models.family import BaseModel
 from service_kit import schema
 from service_kit.names import DatasetName
 from service_kit.store import ObjectMissing, ObjectStore
-from trainer_service.training_record import TrainingDataset
+from trainer_service.training_record import TrainingDataset, TrainingImage
 from trainer_service.worker.framing import Framing
 
 _CLASS_BATCH = 8
@@ -25,24 +25,44 @@ Report = Callable[[int, int], None]
 """Called with units finished and units in all; may raise to interrupt."""
 
 
+@dataclass(frozen=True)
+class TrainingPicture:
+    """A picture as it is trained on, and what its mask says of every pixel: 1 where the subject is, 0 where it is not."""
+
+    pixels_CHW: Tensor
+    mask_1HW: Tensor | None
+
+
 def fetch_pictures(
     store: ObjectStore, dataset: DatasetName, snapshot: TrainingDataset, framing: Framing, report: Report
-) -> list["TrainingPicture"]:
-    """Pixels_BCHW of a training's pictures: the centre square of each, at the training's resolution."""
+) -> list[TrainingPicture]:
+    """A training's pictures in the snapshot's order; they differ in size where `framing` has buckets."""
     pictures = []
-    resolution = framing.resolution
     for index, image in enumerate(snapshot.images):
-        body = store.get(schema.dataset_image(dataset, image.digest)).body
-        picture = ImageOps.fit(Image.open(io.BytesIO(body)), (resolution, resolution), Image.Resampling.LANCZOS)
-        pictures.append(TrainingPicture(_pixels(picture), None))
+        pictures.append(_framed(store, dataset, image, framing))
         report(index + 1, len(snapshot.images))
     return pictures
 
 
-@dataclass(frozen=True)
-class TrainingPicture:
-    pixels_CHW: Tensor
-    mask_1HW: Tensor | None
+def _framed(store: ObjectStore, dataset: DatasetName, image: TrainingImage, framing: Framing) -> TrainingPicture:
+    picture = _opened(store, schema.dataset_image(dataset, image.digest), "RGB")
+    mask = None
+    if image.mask_digest:
+        mask = _opened(store, schema.dataset_mask(dataset, image.mask_digest), "L")
+        # Both were scaled down to what is stored, perhaps from different sizes.
+        mask = mask.resize(picture.size, Image.Resampling.BILINEAR)
+    size = framing.size_for(picture.size)
+    box = framing.box(np.asarray(picture.convert("L")), None if mask is None else np.asarray(mask))
+    pixels_CHW = _pixels(picture.resize(size, Image.Resampling.LANCZOS, box=box))
+    if mask is None:
+        return TrainingPicture(pixels_CHW, None)
+    # LANCZOS would overshoot at the mask's edges.
+    values_HW = np.array(mask.resize(size, Image.Resampling.BILINEAR, box=box), dtype=np.float32)
+    return TrainingPicture(pixels_CHW, torch.from_numpy(values_HW).unsqueeze(0) / 255)
+
+
+def _opened(store: ObjectStore, key: str, mode: str) -> Image.Image:
+    return Image.open(io.BytesIO(store.get(key).body)).convert(mode)
 
 
 def class_pictures(

@@ -36,7 +36,9 @@ class Dataset(google.protobuf.message.Message):
     name: builtins.str
     """Resource name, `projects/{project}/datasets/{dataset}`. Set by the server."""
     digest: builtins.str
-    """SHA-256 (hex) over the accepted pictures and their captions, in order: equal digests train alike. Set by the server."""
+    """SHA-256 (hex) over the accepted pictures, their masks and captions, in order: equal digests train alike. Set by the
+    server.
+    """
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When CreateDataset stored it. Set by the server."""
@@ -108,7 +110,7 @@ class DatasetReport(google.protobuf.message.Message):
     """Fewest accepted pictures that a training starts with."""
     @property
     def images(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ImageReport]:
-        """One entry per uploaded picture, in upload order, refused ones included."""
+        """One entry per uploaded picture, in upload order, refused ones included. A mask has one only where it was refused."""
 
     @property
     def advice(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -155,7 +157,7 @@ class ImageReport(google.protobuf.message.Message):
         REJECTION_ASPECT: ImageReport._Rejection.ValueType  # 6
         """One side is more than four times the other."""
         REJECTION_BLANK: ImageReport._Rejection.ValueType  # 7
-        """Practically one colour."""
+        """Practically one colour; of a mask: white nowhere."""
         REJECTION_METADATA_TOO_LARGE: ImageReport._Rejection.ValueType  # 8
         """Text, colour profile or EXIF blocks larger than allowed."""
         REJECTION_DUPLICATE: ImageReport._Rejection.ValueType  # 9
@@ -163,7 +165,9 @@ class ImageReport(google.protobuf.message.Message):
         REJECTION_NEAR_DUPLICATE: ImageReport._Rejection.ValueType  # 10
         """Nearly the same pixels as an earlier picture of this dataset."""
         REJECTION_MASK_MISFIT: ImageReport._Rejection.ValueType  # 11
-        """A mask (`x_mask.png`) that is of another shape than its picture, or whose picture is not in this dataset."""
+        """A mask (`x_mask.png`) whose proportions are not its picture's, or whose picture is not in this dataset. Sent again, it
+        is judged again.
+        """
 
     class Rejection(_Rejection, metaclass=_RejectionEnumTypeWrapper):
         """Why a picture was refused."""
@@ -183,7 +187,7 @@ class ImageReport(google.protobuf.message.Message):
     REJECTION_ASPECT: ImageReport.Rejection.ValueType  # 6
     """One side is more than four times the other."""
     REJECTION_BLANK: ImageReport.Rejection.ValueType  # 7
-    """Practically one colour."""
+    """Practically one colour; of a mask: white nowhere."""
     REJECTION_METADATA_TOO_LARGE: ImageReport.Rejection.ValueType  # 8
     """Text, colour profile or EXIF blocks larger than allowed."""
     REJECTION_DUPLICATE: ImageReport.Rejection.ValueType  # 9
@@ -191,7 +195,9 @@ class ImageReport(google.protobuf.message.Message):
     REJECTION_NEAR_DUPLICATE: ImageReport.Rejection.ValueType  # 10
     """Nearly the same pixels as an earlier picture of this dataset."""
     REJECTION_MASK_MISFIT: ImageReport.Rejection.ValueType  # 11
-    """A mask (`x_mask.png`) that is of another shape than its picture, or whose picture is not in this dataset."""
+    """A mask (`x_mask.png`) whose proportions are not its picture's, or whose picture is not in this dataset. Sent again, it
+    is judged again.
+    """
 
     class _Warning:
         ValueType = typing.NewType("ValueType", builtins.int)
@@ -253,9 +259,9 @@ class ImageReport(google.protobuf.message.Message):
     digest: builtins.str
     """SHA-256 (hex) of the stored picture. Empty when refused."""
     source_width: builtins.int
-    """Width in pixels of the uploaded file, before it was turned upright or scaled. 0 where it could not be read."""
+    """Width in pixels of the uploaded file, before it was turned upright (HEIC: after) or scaled. 0 where it could not be read."""
     source_height: builtins.int
-    """Height in pixels of the uploaded file, before it was turned upright or scaled. 0 where it could not be read."""
+    """Height in pixels of the uploaded file, before it was turned upright (HEIC: after) or scaled. 0 where it could not be read."""
     has_mask: builtins.bool
     """True where a mask came with it."""
     @property

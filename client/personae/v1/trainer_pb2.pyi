@@ -101,7 +101,8 @@ class UploadImagesRequest(google.protobuf.message.Message):
         CAPTION_FIELD_NUMBER: builtins.int
         filename: builtins.str
         """For the report; 1 to 255 characters, not used as a path. A URL is refused: nothing is fetched. `x_mask.png` is taken as
-        the mask of the picture whose name is `x` with any suffix: a picture of the same shape, white where the subject is.
+        the mask of the picture whose name is `x` with any suffix (the latest of several), sent later or in the same stream: a
+        picture of the same proportions, white where the subject is. It replaces an earlier mask.
         """
         size_bytes: builtins.int
         """Exact number of bytes that follow, 1 to 52,428,800."""

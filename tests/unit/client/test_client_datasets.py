@@ -37,6 +37,21 @@ def test_a_folder_is_sent_in_order_with_the_captions_beside_it(client, trainer, 
     ]
 
 
+def test_a_folder_s_masks_and_heic_files_are_sent_too(client, trainer, tmp_path):
+    for name in ("a.HEIC", "a_mask.png", "b.heif"):
+        (tmp_path / name).write_bytes(b"x")
+    client.create_dataset(pictures=tmp_path)
+    (messages,) = trainer.requests["UploadImages"]
+    sent = [message.image.filename for message in messages if message.WhichOneof("part") == "image"]
+    assert sent == ["a.HEIC", "a_mask.png", "b.heif"]
+
+
+def test_a_folder_of_masks_alone_is_refused(client, tmp_path):
+    (tmp_path / "a_mask.png").write_bytes(b"x")
+    with pytest.raises(personae.InvalidRequest, match=r"holds no \.heic"):
+        client.create_dataset(pictures=tmp_path)
+
+
 def test_pillow_images_are_sent_as_png(client, trainer):
     client.create_dataset(pictures=[Image.new("RGB", (3, 2), "red")])
     (messages,) = trainer.requests["UploadImages"]

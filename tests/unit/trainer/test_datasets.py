@@ -101,7 +101,7 @@ def test_pictures_that_lie_in_the_bucket_are_taken_with_their_captions(trainer: 
 
 
 def test_an_empty_incoming_folder_is_not_found(trainer: Trainer) -> None:
-    with pytest.raises(ResourceMissing, match="put JPEG, PNG or WebP files there first"):
+    with pytest.raises(ResourceMissing, match="put JPEG, PNG, WebP or HEIC files there first"):
         trainer.datasets.create("", "phone", "", "from-phone")
 
 

@@ -6,9 +6,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
-from trainer_service.picture_doctor import MAX_STORED_SIDE, Rejection, examine
+from trainer_service import picture_doctor
+from trainer_service.picture_doctor import MAX_STORED_SIDE, PictureWarning, Rejection, examine
 
 ORIENTATION, GPS = 0x0112, 0x8825
 
@@ -32,8 +33,8 @@ def stored(body: bytes) -> Image.Image:
     return Image.open(io.BytesIO(finding.png))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_the_three_formats_are_accepted_and_named(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "HEIF"])
+def test_the_four_formats_are_accepted_and_named(kind: str) -> None:
     finding = examine(encoded(picture(), kind))
     assert (finding.rejection, finding.source_format, finding.width, finding.height) == (None, kind, 96, 64)
 
@@ -42,13 +43,15 @@ def test_an_rgb_png_is_stored_pixel_for_pixel() -> None:
     assert np.array_equal(np.asarray(stored(encoded(picture()))), np.asarray(picture()))
 
 
-def test_orientation_is_applied_and_location_is_dropped() -> None:
+@pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
+def test_orientation_is_applied_and_location_is_dropped(orientation: int) -> None:
     exif = Image.Exif()
-    exif[ORIENTATION] = 6
+    exif[ORIENTATION] = orientation
     exif.get_ifd(GPS)[1] = "N"
     body = encoded(picture(), exif=exif)
     finding = examine(body)
-    assert (finding.width, finding.height) == (64, 96)
+    assert (finding.width, finding.height) == ((64, 96) if orientation >= 5 else (96, 64))
+    assert (finding.source_width, finding.source_height) == (96, 64)
     assert "EXIF orientation applied" in finding.conversions
     kept = stored(body)
     assert not kept.getexif()
@@ -81,6 +84,42 @@ def test_cmyk_grey_palette_and_16_bit_become_rgb_and_the_report_says_so() -> Non
 def test_a_large_photograph_is_scaled_down() -> None:
     finding = examine(encoded(picture(4000, 3000), "JPEG"))
     assert (finding.width, finding.height) == (MAX_STORED_SIDE, MAX_STORED_SIDE * 3 // 4)
+    assert (finding.source_width, finding.source_height) == (4000, 3000)
+    assert finding.conversions == ("scaled down from 4000 x 3000",)
+    assert finding.warnings == (PictureWarning.LARGE,)
+
+
+def test_a_small_picture_is_taken_with_a_warning_and_an_ordinary_one_without() -> None:
+    assert examine(encoded(picture(255, 400))).warnings == (PictureWarning.SMALL,)
+    assert examine(encoded(picture(256, 400))).warnings == ()
+
+
+def test_a_blurred_picture_is_taken_with_a_warning() -> None:
+    blurred = picture(400, 300).filter(ImageFilter.GaussianBlur(4))
+    assert examine(encoded(blurred)).warnings == (PictureWarning.BLURRED,)
+
+
+def test_without_its_reader_heic_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_doctor, "_FORMATS", ("JPEG", "PNG", "WEBP"))
+    finding = examine(encoded(picture(), "HEIF"))
+    assert finding.rejection is Rejection.UNSUPPORTED_FORMAT
+    assert "pillow-heif" in finding.detail
+
+
+def test_a_heic_whose_header_lies_about_its_size_is_not_decoded() -> None:
+    body = bytearray(encoded(picture(400, 300), "HEIF"))
+    place = -1
+    while (place := body.find(b"ispe", place + 1)) >= 0:
+        body[place + 8 : place + 16] = struct.pack(">II", 40, 40)
+    assert examine(bytes(body)).rejection is Rejection.TRUNCATED
+
+
+# Pillow's, for the operator's log.
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_that_is_garbage_costs_a_picture_nothing(kind: str) -> None:
+    for garbage in (b"Exif\0\0garbage", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"):
+        assert examine(encoded(picture(), kind, exif=garbage)).rejection is None
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -99,6 +138,14 @@ def bomb(width: int, height: int) -> bytes:
 def animation(kind: str) -> bytes:
     frames = [picture(), picture().transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
     return encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+
+
+def heif_of_size(width: int, height: int) -> bytes:
+    """A HEIC that says it is of this size."""
+    body = bytearray(encoded(picture(), "HEIF"))
+    place = body.find(b"ispe")
+    body[place + 8 : place + 16] = struct.pack(">II", width, height)
+    return bytes(body)
 
 
 def text_bomb() -> bytes:
@@ -123,6 +170,10 @@ def text_bomb() -> bytes:
         (bomb(60_000, 4_000), Rejection.PIXELS_EXCEEDED),
         (animation("WEBP"), Rejection.ANIMATED),
         (animation("PNG"), Rejection.ANIMATED),
+        (animation("HEIF"), Rejection.ANIMATED),
+        (encoded(picture(400, 300), "HEIF")[:2000], Rejection.TRUNCATED),
+        (heif_of_size(9000, 9000), Rejection.PIXELS_EXCEEDED),
+        (heif_of_size(60_000, 20_000), Rejection.PIXELS_EXCEEDED),
         (encoded(picture(8, 8)), Rejection.TOO_SMALL),
         (encoded(picture(1, 900)), Rejection.ASPECT),
         (encoded(Image.new("RGB", (64, 64), "teal")), Rejection.BLANK),
