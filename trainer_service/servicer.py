@@ -16,6 +16,7 @@ from trainer_service import wire
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
 from trainer_service.dispatcher import Dispatcher
+from trainer_service.exporting import Exporting
 from trainer_service.intake import receive_images
 from trainer_service.paging import PageRequest
 from trainer_service.trainings import Trainings
@@ -26,11 +27,18 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     """The rpcs that are built; the generated base class answers UNIMPLEMENTED for the rest."""
 
     def __init__(
-        self, datasets: Datasets, trainings: Trainings, adapters: Adapters, watching: Watching, dispatcher: Dispatcher
+        self,
+        datasets: Datasets,
+        trainings: Trainings,
+        adapters: Adapters,
+        exporting: Exporting,
+        watching: Watching,
+        dispatcher: Dispatcher,
     ) -> None:
         self._datasets = datasets
         self._trainings = trainings
         self._adapters = adapters
+        self._exporting = exporting
         self._watching = watching
         self._dispatcher = dispatcher
 
@@ -119,6 +127,12 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         page = PageRequest(request.page_size, request.page_token)
         manifests, token = await asyncio.to_thread(self._adapters.page, parent, page)
         return pb.ListAdaptersResponse(adapters=[wire.adapter(found) for found in manifests], next_page_token=token)
+
+    async def ExportAdapter(
+        self, request: pb.ExportAdapterRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ExportAdapterResponse:
+        name, key_names = wire.export_request(request)
+        return wire.export(await asyncio.to_thread(self._exporting.export, name, key_names))
 
     async def ReadArtifact(
         self, request: pb.ReadArtifactRequest, context: grpc.aio.ServicerContext

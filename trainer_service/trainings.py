@@ -200,6 +200,8 @@ class Trainings:
             config=decide(checked.config, checked.entry, seed),
             given_config=checked.config,
             created_at=self._now(),
+            licence=checked.licence,
+            consent=checked.consent,
         )
 
 

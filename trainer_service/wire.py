@@ -7,12 +7,14 @@ from typing import TypeVar
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from base_models.adapter_export import KeyNames
 from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, trainer_pb2, training_pb2
 from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, EvaluationEntry
-from service_kit.errors import InvalidRequest, Violation
+from service_kit.errors import InvalidRequest, Violation, Violations
 from service_kit.names import AdapterName, AdapterVersionName, MalformedName, ProjectName, parse_adapter
 from trainer_service import events
 from trainer_service.dataset_record import MINIMUM_IMAGES, DatasetRecord, ImageEntry
+from trainer_service.exporting import Export
 from trainer_service.lifecycle import Stage
 from trainer_service.training_record import TrainingRecord
 from trainer_service.training_request import TrainingRequest
@@ -26,6 +28,10 @@ _TARGETS = {
     training_pb2.LORA_TARGETS_ALL: "all",
 }
 _PRECISIONS = {training_pb2.PRECISION_FLOAT32: "float32", training_pb2.PRECISION_BFLOAT16: "bfloat16"}
+_KEY_NAMES: dict[int, KeyNames] = {
+    adapter_pb2.ADAPTER_FORMAT_DIFFUSERS: "diffusers",
+    adapter_pb2.ADAPTER_FORMAT_KOHYA: "kohya",
+}
 _ENUM_FIELDS = {"targets": _TARGETS, "precision": _PRECISIONS}
 _WIRE_OF_TARGETS = {word: number for number, word in _TARGETS.items()}
 _WIRE_OF_PRECISION = {word: number for number, word in _PRECISIONS.items()}
@@ -87,6 +93,8 @@ def training_request(message: trainer_pb2.CreateTrainingRequest) -> TrainingRequ
         validate_only=message.validate_only,
         new_version=message.new_version,
         unknown_enums=tuple(unknown),
+        licence=training.licence,
+        consent=training.consent,
     )
 
 
@@ -132,6 +140,8 @@ def training(record: TrainingRecord) -> training_pb2.Training:
         create_time=_timestamp(record.created_at),
         failure=_failure(record.failure),
         cancel_requested=record.cancel_requested,
+        licence=record.licence,
+        consent=record.consent,
     )
     if record.started_at is not None:
         message.start_time.CopyFrom(_timestamp(record.started_at))
@@ -188,6 +198,33 @@ def adapter(manifest: AdapterManifest) -> adapter_pb2.Adapter:
         create_time=_timestamp(manifest.created_at),
         artifacts=[artifact(entry) for entry in manifest.artifacts],
         evaluation=manifest.evaluation and evaluation(manifest.evaluation),
+        training_config=_known_config(manifest.training_config),
+        dataset_digest=manifest.dataset_digest,
+        chosen_step=manifest.chosen_step,
+        validation_loss=manifest.validation_loss,
+        licence=manifest.licence,
+        consent=manifest.consent,
+    )
+
+
+def export_request(message: trainer_pb2.ExportAdapterRequest) -> tuple[AdapterName | AdapterVersionName, KeyNames]:
+    """What to export, and with which key names. Raises InvalidRequest for both fields at once."""
+    violations, key_names = Violations(), _KEY_NAMES.get(message.format)
+    formats = "ADAPTER_FORMAT_DIFFUSERS (1) or ADAPTER_FORMAT_KOHYA (2)"
+    violations.check(key_names is not None, "format", message.format, formats)
+    try:
+        name = parse_adapter(message.name)
+    except MalformedName as error:
+        violations.add("name", str(error))
+    violations.raise_if_any()
+    assert key_names is not None
+    return name, key_names
+
+
+def export(found: Export) -> trainer_pb2.ExportAdapterResponse:
+    """An export as callers see it."""
+    return trainer_pb2.ExportAdapterResponse(
+        adapter=str(found.name), artifact=artifact(found.file), model_card=artifact(found.card)
     )
 
 
@@ -214,6 +251,12 @@ def _config(values: dict[str, int | float | str]) -> training_pb2.TrainingConfig
     return training_pb2.TrainingConfig(
         **{name: words[name][str(value)] if name in words else value for name, value in values.items()}  # type: ignore[arg-type]
     )
+
+
+def _known_config(values: dict[str, int | float | str]) -> training_pb2.TrainingConfig | None:
+    """A manifest's config; a newer release may have written more, and an imported adapter has none."""
+    known = training_pb2.TrainingConfig.DESCRIPTOR.fields_by_name
+    return _config({name: value for name, value in values.items() if name in known}) if values else None
 
 
 def _image_report(image: ImageEntry) -> dataset_pb2.ImageReport:

@@ -30,7 +30,7 @@ from trainer_service.worker.interrupts import Cancelled, Draining, Interrupts
 from trainer_service.worker.lease_keeper import LeaseKeeper
 from trainer_service.worker.pictures import class_pictures, fetch_pictures
 from trainer_service.worker.proof import prove
-from trainer_service.worker.publishing import is_published, publish
+from trainer_service.worker.publishing import Outcome, is_published, publish
 from trainer_service.worker.reporter import Reporter
 from trainer_service.worker.stepping import step_through
 
@@ -165,4 +165,5 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
             reporter,
         )
         reporter.stage(Stage.UPLOADING)
-        publish(bench.store, record, dataset, base.digest, trained.body, evaluation, bench.now)
+        outcome = Outcome(trained.body, config.steps, validation_loss=None, evaluation=evaluation, samples=())
+        publish(bench.store, record, dataset, base.digest, outcome, bench.now)
