@@ -44,7 +44,11 @@ class AdapterReservation(Document):
 
 
 class AdapterManifest(Document):
-    """An adapter version. `artifacts` begins with the adapter file; `evaluation` is None where nothing was measured."""
+    """An adapter version; `adapter.proto` says what its fields mean.
+
+    `artifacts` begins with the adapter file; samples follow as `samples/…`. What has a default is not known of adapters
+    that were published before it was recorded.
+    """
 
     project: str
     adapter: str
@@ -61,6 +65,12 @@ class AdapterManifest(Document):
     created_at: datetime
     artifacts: tuple[ArtifactEntry, ...]
     evaluation: EvaluationEntry | None = None
+    image_count: int = 0
+    """Pictures it was trained on."""
+    chosen_step: int = 0
+    validation_loss: float | None = None
+    licence: str = ""
+    consent: str = ""
 
     @property
     def name(self) -> AdapterVersionName:

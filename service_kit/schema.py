@@ -157,6 +157,11 @@ def adapter_blob(name: AdapterVersionName, digest: str) -> str:
     return f"{_version_folder(name)}blobs/{digest}"
 
 
+def adapter_export(name: AdapterVersionName, filename: str) -> str:
+    """Which blob an exported file of the version is. Created once by TrainerService, after the blob; never changed."""
+    return f"{_version_folder(name)}exports/{filename}.json"
+
+
 def version_of_folder(folder: str) -> int:
     """The version number of a folder below `adapter_versions_prefix`."""
     return int(folder.rstrip("/").rpartition("/")[2])

@@ -14,6 +14,7 @@ from service_kit.settings import PREFIX, read_settings
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
 from trainer_service.dispatcher import Dispatcher
+from trainer_service.exporting import Exporting
 from trainer_service.gpus import gpu_of_each_worker, visible_gpus
 from trainer_service.servicer import TrainerServicer
 from trainer_service.settings import OTHER_PROCESSES, TrainerSettings
@@ -55,7 +56,9 @@ async def main() -> None:
     datasets = Datasets(store, now)
     trainings = Trainings(store, datasets, base_models, lambda entry, prompt: tokens[entry.name].count(prompt), now)
     dispatcher = Dispatcher(store, gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ)), now)
-    servicer = TrainerServicer(datasets, trainings, Adapters(store), Watching(store, trainings, stopping), dispatcher)
+    adapters, watching = Adapters(store), Watching(store, trainings, stopping)
+    exporting = Exporting(store, adapters, base_models)
+    servicer = TrainerServicer(datasets, trainings, adapters, exporting, watching, dispatcher)
 
     async def hand_over() -> None:
         await stopping.wait()

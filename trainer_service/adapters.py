@@ -12,12 +12,22 @@ from service_kit.adapter_manifest import (
     read_latest,
     read_manifest,
 )
+from service_kit.document import Document
 from service_kit.errors import DataLost, ResourceMissing, SequenceOutOfRange
 from service_kit.names import AdapterName, AdapterVersionName, ProjectName
 from service_kit.store import ObjectMissing, ObjectStore
 from trainer_service.paging import PageRequest, page_of_ids
 
 CHUNK_BYTES = 1024 * 1024
+EXPORTS = "exports/"
+EXPORTED = tuple(f"{EXPORTS}{name}" for name in ("diffusers.safetensors", "kohya.safetensors", "README.md"))
+"""Artifact ids that ExportAdapter brings about."""
+
+
+class ExportRecord(Document):
+    """Which blob of a version an exported file is."""
+
+    artifact: ArtifactEntry
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,9 @@ class Adapters:
     def open(self, name: AdapterName | AdapterVersionName, artifact_id: str, offset: int) -> OpenArtifact:
         """Find a file to read. Raises ResourceMissing, SequenceOutOfRange."""
         manifest = self.get(name)
-        entry = manifest.artifact(artifact_id or ADAPTER_FILE)
+        entry = manifest.artifact(artifact_id or ADAPTER_FILE) or read_export(self._store, manifest.name, artifact_id)
+        if entry is None and artifact_id in EXPORTED:
+            raise ResourceMissing("Artifact", f"{manifest.name}/artifacts/{artifact_id}", "ExportAdapter makes it")
         if entry is None:
             known = ", ".join(entry.artifact_id for entry in manifest.artifacts)
             raise ResourceMissing("Artifact", f"{manifest.name}/artifacts/{artifact_id[:80]}", f"there are {known}")
@@ -81,3 +93,21 @@ class Adapters:
             if position >= artifact.entry.size_bytes and offset == 0 and total.hexdigest() != artifact.entry.digest:
                 raise DataLost(f"{artifact.manifest.name}: {artifact.entry.artifact_id} does not have its hash")
             yield chunk
+
+    def whole(self, manifest: AdapterManifest, artifact_id: str) -> bytes:
+        """All bytes of a published file. Raises DataLost."""
+        entry = manifest.artifact(artifact_id)
+        if entry is None:
+            raise DataLost(f"{manifest.name} has no {artifact_id}")
+        return b"".join(self.read(OpenArtifact(manifest, entry), 0))
+
+
+def read_export(store: ObjectStore, name: AdapterVersionName, artifact_id: str) -> ArtifactEntry | None:
+    """An exported file of a version, or None where it is none or was not exported yet."""
+    if artifact_id not in EXPORTED:
+        return None
+    try:
+        body = store.get(schema.adapter_export(name, artifact_id.removeprefix(EXPORTS))).body
+    except ObjectMissing:
+        return None
+    return ExportRecord.from_json(body).artifact

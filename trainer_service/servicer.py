@@ -12,10 +12,11 @@ from service_kit.names import (
     ProjectName,
     TrainingName,
 )
-from trainer_service import wire
+from trainer_service import asked, wire
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
 from trainer_service.dispatcher import Dispatcher
+from trainer_service.exporting import Exporting
 from trainer_service.intake import receive_images
 from trainer_service.paging import PageRequest
 from trainer_service.trainings import Trainings
@@ -26,11 +27,18 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     """The rpcs that are built; the generated base class answers UNIMPLEMENTED for the rest."""
 
     def __init__(
-        self, datasets: Datasets, trainings: Trainings, adapters: Adapters, watching: Watching, dispatcher: Dispatcher
+        self,
+        datasets: Datasets,
+        trainings: Trainings,
+        adapters: Adapters,
+        exporting: Exporting,
+        watching: Watching,
+        dispatcher: Dispatcher,
     ) -> None:
         self._datasets = datasets
         self._trainings = trainings
         self._adapters = adapters
+        self._exporting = exporting
         self._watching = watching
         self._dispatcher = dispatcher
 
@@ -45,20 +53,20 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def UploadImages(
         self, request: AsyncIterator[pb.UploadImagesRequest], context: grpc.aio.ServicerContext
     ) -> pb.UploadImagesResponse:
-        parts = (wire.upload_part(message) async for message in request)
+        parts = (asked.upload_part(message) async for message in request)
         record = await receive_images(self._datasets, parts)
         return pb.UploadImagesResponse(dataset=wire.dataset(record))
 
     async def GetDataset(
         self, request: pb.GetDatasetRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetDatasetResponse:
-        record = await asyncio.to_thread(self._datasets.get, wire.parsed(DatasetName, request.name, "name"))
+        record = await asyncio.to_thread(self._datasets.get, asked.parsed(DatasetName, request.name, "name"))
         return pb.GetDatasetResponse(dataset=wire.dataset(record))
 
     async def ListDatasets(
         self, request: pb.ListDatasetsRequest, context: grpc.aio.ServicerContext
     ) -> pb.ListDatasetsResponse:
-        project = wire.parsed(ProjectName, request.parent, "parent")
+        project = asked.parsed(ProjectName, request.parent, "parent")
         page = PageRequest(request.page_size, request.page_token)
         records, token = await asyncio.to_thread(self._datasets.page, project, page)
         datasets = [wire.dataset(record, with_images=False) for record in records]
@@ -67,20 +75,20 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def CreateTraining(
         self, request: pb.CreateTrainingRequest, context: grpc.aio.ServicerContext
     ) -> pb.CreateTrainingResponse:
-        created = await asyncio.to_thread(self._trainings.create, wire.training_request(request))
+        created = await asyncio.to_thread(self._trainings.create, asked.training_request(request))
         self._dispatcher.poke()
         return wire.created(created)
 
     async def GetTraining(
         self, request: pb.GetTrainingRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetTrainingResponse:
-        record = await asyncio.to_thread(self._trainings.get, wire.parsed(TrainingName, request.name, "name"))
+        record = await asyncio.to_thread(self._trainings.get, asked.parsed(TrainingName, request.name, "name"))
         return pb.GetTrainingResponse(training=wire.training(record))
 
     async def ListTrainings(
         self, request: pb.ListTrainingsRequest, context: grpc.aio.ServicerContext
     ) -> pb.ListTrainingsResponse:
-        project = wire.parsed(ProjectName, request.parent, "parent")
+        project = asked.parsed(ProjectName, request.parent, "parent")
         page = PageRequest(request.page_size, request.page_token)
         records, token = await asyncio.to_thread(self._trainings.page, project, page)
         return pb.ListTrainingsResponse(trainings=[wire.training(record) for record in records], next_page_token=token)
@@ -88,7 +96,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def CancelTraining(
         self, request: pb.CancelTrainingRequest, context: grpc.aio.ServicerContext
     ) -> pb.CancelTrainingResponse:
-        name = wire.parsed(TrainingName, request.name, "name")
+        name = asked.parsed(TrainingName, request.name, "name")
         record = await asyncio.to_thread(self._trainings.cancel, name)
         await self._dispatcher.cancel(name)
         return pb.CancelTrainingResponse(training=wire.training(record))
@@ -96,7 +104,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def WatchTraining(
         self, request: pb.WatchTrainingRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.WatchTrainingResponse]:
-        name = wire.parsed(TrainingName, request.name, "name")
+        name = asked.parsed(TrainingName, request.name, "name")
         async for seen in self._watching.watch(name, request.after_sequence):
             if isinstance(seen, Heartbeat):
                 yield pb.WatchTrainingResponse(heartbeat=pb.WatchTrainingResponse.Heartbeat())
@@ -106,21 +114,27 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def GetAdapter(
         self, request: pb.GetAdapterRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetAdapterResponse:
-        manifest = await asyncio.to_thread(self._adapters.get, wire.adapter_name(request.name, "name"))
+        manifest = await asyncio.to_thread(self._adapters.get, asked.adapter_name(request.name, "name"))
         return pb.GetAdapterResponse(adapter=wire.adapter(manifest))
 
     async def ListAdapters(
         self, request: pb.ListAdaptersRequest, context: grpc.aio.ServicerContext
     ) -> pb.ListAdaptersResponse:
-        parent = wire.adapters_parent(request.parent, "parent")
+        parent = asked.adapters_parent(request.parent, "parent")
         page = PageRequest(request.page_size, request.page_token)
         manifests, token = await asyncio.to_thread(self._adapters.page, parent, page)
         return pb.ListAdaptersResponse(adapters=[wire.adapter(found) for found in manifests], next_page_token=token)
 
+    async def ExportAdapter(
+        self, request: pb.ExportAdapterRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ExportAdapterResponse:
+        name, key_names = asked.export_request(request)
+        return wire.export(await asyncio.to_thread(self._exporting.export, name, key_names))
+
     async def ReadArtifact(
         self, request: pb.ReadArtifactRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.ReadArtifactResponse]:
-        name = wire.adapter_name(request.adapter, "adapter")
+        name = asked.adapter_name(request.adapter, "adapter")
         artifact = await asyncio.to_thread(self._adapters.open, name, request.artifact_id, request.read_offset)
         yield wire.artifact_header(artifact.manifest, artifact.entry)
         chunks = self._adapters.read(artifact, request.read_offset)

@@ -71,6 +71,8 @@ class TrainingRecord(Document):
     holder: str = ""
     renewed_at: datetime | None = None
     fruitless_takes: int = 0
+    licence: str = ""
+    consent: str = ""
 
     @property
     def name(self) -> TrainingName:

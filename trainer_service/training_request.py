@@ -14,6 +14,8 @@ from trainer_service.training_config import Given, check_ranges
 DEFAULT_TRIGGER_WORD = "sks"
 _MAX_TRIGGER = 32
 _MAX_CLASS_NOUN = 64
+_MAX_LICENCE = 200
+_MAX_CONSENT = 500
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class TrainingRequest:
     validate_only: bool
     new_version: bool
     unknown_enums: tuple[tuple[str, int], ...] = ()
+    licence: str = ""
+    consent: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,12 @@ class CheckedRequest:
     trigger_word: str
     class_noun: str
     config: dict[str, int | float | str | bool | tuple[str, ...]] = field(default_factory=dict)
+    licence: str = ""
+    consent: str = ""
 
     def digest(self, new_version: bool) -> str:
         """Equal for requests that ask for the same training."""
-        asked = [
+        asked: list[object] = [
             str(self.dataset),
             self.adapter_id,
             self.entry.name,
@@ -55,6 +61,9 @@ class CheckedRequest:
             dict(sorted(self.config.items())),
             new_version,
         ]
+        # Left out where empty, so that requests from before there were such fields keep their digest.
+        if self.licence or self.consent:
+            asked += [self.licence, self.consent]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
@@ -97,10 +106,25 @@ def check_request(request: TrainingRequest, allowed: Mapping[str, BaseModelEntry
         class_noun[:80],
         f"1 to {_MAX_CLASS_NOUN} printable characters",
     )
+    for field_name, text, most in (
+        ("licence", request.licence, _MAX_LICENCE),
+        ("consent", request.consent, _MAX_CONSENT),
+    ):
+        fits = text.isprintable() and len(text) <= most
+        violations.check(fits, f"training.{field_name}", text[:80], f"at most {most} printable characters")
     for unknown_field, value in request.unknown_enums:
         violations.check(False, unknown_field, value, "a value that the contract names")
     if entry is not None:
         check_ranges(request.config, entry, "training.config", violations)
     violations.raise_if_any()
     assert entry is not None  # noted as a violation above
-    return CheckedRequest(dataset, request.adapter_id, entry, trigger_word, class_noun, dict(request.config))
+    return CheckedRequest(
+        dataset,
+        request.adapter_id,
+        entry,
+        trigger_word,
+        class_noun,
+        dict(request.config),
+        request.licence,
+        request.consent,
+    )

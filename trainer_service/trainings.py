@@ -237,6 +237,8 @@ class Trainings:
             config=config,
             given_config=checked.config,
             created_at=self._now(),
+            licence=checked.licence,
+            consent=checked.consent,
         )
 
 

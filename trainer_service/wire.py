@@ -3,85 +3,23 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, trainer_pb2, training_pb2
 from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, EvaluationEntry
-from service_kit.errors import InvalidRequest, Violation
-from service_kit.names import AdapterName, AdapterVersionName, MalformedName, ProjectName, parse_adapter
 from trainer_service import events
 from trainer_service.dataset_advice import MINIMUM_IMAGES
 from trainer_service.dataset_record import DatasetRecord
+from trainer_service.enum_words import number
+from trainer_service.exporting import Export
 from trainer_service.image_entry import ImageEntry
 from trainer_service.lifecycle import Stage
 from trainer_service.training_record import TrainingRecord
-from trainer_service.training_request import TrainingRequest
 from trainer_service.trainings import Created
-from trainer_service.upload import Chunk, Header, ImageStart, Part
 
-N = TypeVar("N")
-
-
-def parsed(parse: "type[N]", text: str, field: str) -> N:
-    """Parse a resource name of a request. Raises InvalidRequest that names the field."""
-    try:
-        return parse.parse(text)  # type: ignore[attr-defined,no-any-return]
-    except MalformedName as error:
-        raise InvalidRequest([Violation(field, str(error))]) from None
-
-
-def adapter_name(text: str, field: str) -> AdapterName | AdapterVersionName:
-    """The adapter, or version of one, that a request names. Raises InvalidRequest."""
-    try:
-        return parse_adapter(text)
-    except MalformedName as error:
-        raise InvalidRequest([Violation(field, str(error))]) from None
-
-
-def adapters_parent(text: str, field: str) -> ProjectName | AdapterName:
-    """What a listing of adapters is asked of. Raises InvalidRequest."""
-    return parsed(AdapterName if "/adapters/" in text else ProjectName, text, field)
-
-
-def upload_part(message: trainer_pb2.UploadImagesRequest) -> Part:
-    """A message of an upload stream. Raises InvalidRequest for an empty one."""
-    match message.WhichOneof("part"):
-        case "header":
-            return Header(message.header.dataset)
-        case "image":
-            return ImageStart(message.image.filename, message.image.size_bytes, message.image.caption)
-        case "chunk":
-            return Chunk(message.chunk)
-    raise InvalidRequest([Violation("part", "found none; allowed is header, image or chunk")])
-
-
-def training_request(message: trainer_pb2.CreateTrainingRequest) -> TrainingRequest:
-    """What the caller asks for; fields that are not set stay out of `config`."""
-    training, given, unknown = message.training, {}, []
-    for field, value in training.config.ListFields():
-        if field.enum_type is None:
-            given[field.name] = tuple(value) if field.is_repeated else value
-        elif value in field.enum_type.values_by_number and value != 0:
-            given[field.name] = _word(field.enum_type, value)
-        elif value != 0:
-            unknown.append((f"training.config.{field.name}", value))
-    return TrainingRequest(
-        parent=message.parent,
-        dataset=training.dataset,
-        adapter_id=training.adapter_id,
-        base_model=training.base_model,
-        trigger_word=training.trigger_word,
-        class_noun=training.class_noun,
-        config=given,
-        request_id=message.request_id,
-        validate_only=message.validate_only,
-        new_version=message.new_version,
-        unknown_enums=tuple(unknown),
-    )
 
 
 def dataset(record: DatasetRecord, with_images: bool = True) -> dataset_pb2.Dataset:
@@ -126,6 +64,8 @@ def training(record: TrainingRecord) -> training_pb2.Training:
         create_time=_timestamp(record.created_at),
         failure=_failure(record.failure),
         cancel_requested=record.cancel_requested,
+        licence=record.licence,
+        consent=record.consent,
     )
     if record.started_at is not None:
         message.start_time.CopyFrom(_timestamp(record.started_at))
@@ -204,10 +144,23 @@ def adapter(manifest: AdapterManifest) -> adapter_pb2.Adapter:
         trigger_word=manifest.trigger_word,
         class_noun=manifest.class_noun,
         rank=manifest.rank,
-        targets=training_pb2.LoraTargets.ValueType(_number(training_pb2.LoraTargets.DESCRIPTOR, manifest.targets)),
+        targets=training_pb2.LoraTargets.ValueType(number(training_pb2.LoraTargets.DESCRIPTOR, manifest.targets)),
         create_time=_timestamp(manifest.created_at),
         artifacts=[artifact(entry) for entry in manifest.artifacts],
         evaluation=manifest.evaluation and evaluation(manifest.evaluation),
+        training_config=_known_config(manifest.training_config),
+        dataset_digest=manifest.dataset_digest,
+        chosen_step=manifest.chosen_step,
+        validation_loss=manifest.validation_loss,
+        licence=manifest.licence,
+        consent=manifest.consent,
+    )
+
+
+def export(found: Export) -> trainer_pb2.ExportAdapterResponse:
+    """An export as callers see it."""
+    return trainer_pb2.ExportAdapterResponse(
+        adapter=str(found.name), artifact=artifact(found.file), model_card=artifact(found.card)
     )
 
 
@@ -236,24 +189,14 @@ def _config(values: Mapping[str, Any]) -> training_pb2.TrainingConfig:
         if field.is_repeated:
             getattr(message, name).extend(value)
         else:
-            setattr(message, name, _number(field.enum_type, value) if field.enum_type else value)
+            setattr(message, name, number(field.enum_type, value) if field.enum_type else value)
     return message
 
 
-def _word(enum: EnumDescriptor, number: int) -> str:
-    """Our word for an enum value: `ADAPTER_TYPE_DORA` is `dora`."""
-    name: str = enum.values_by_number[number].name
-    return name.removeprefix(_prefix(enum)).lower()
-
-
-def _number(enum: EnumDescriptor, word: str) -> int:
-    number: int = enum.values_by_name[_prefix(enum) + word.upper()].number
-    return number
-
-
-def _prefix(enum: EnumDescriptor) -> str:
-    name: str = enum.values_by_number[0].name
-    return name.removesuffix("UNSPECIFIED")
+def _known_config(values: dict[str, int | float | str]) -> training_pb2.TrainingConfig | None:
+    """A manifest's config; a newer release may have written more, and an imported adapter has none."""
+    known = training_pb2.TrainingConfig.DESCRIPTOR.fields_by_name
+    return _config({name: value for name, value in values.items() if name in known}) if values else None
 
 
 def _image_report(image: ImageEntry) -> dataset_pb2.ImageReport:

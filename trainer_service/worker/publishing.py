@@ -6,7 +6,8 @@ carried through.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from service_kit import schema
@@ -22,6 +23,28 @@ from trainer_service.training_record import LeaseLost, TrainingDataset, Training
 from trainer_service.training_store import TrainingStore
 
 
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file that is published with an adapter. `artifact_id` is its name for ReadArtifact."""
+
+    artifact_id: str
+    media_type: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to: the adapter file, and what is known of it."""
+
+    body: bytes
+    chosen_step: int
+    """Optimizer steps behind the weights in the file."""
+    validation_loss: float | None
+    evaluation: EvaluationEntry | None
+    samples: Sequence[PublishedFile]
+    """Pictures that were drawn on the way; their ids begin with `samples/`."""
+
+
 def is_published(store: ObjectStore, record: TrainingRecord) -> bool:
     """Whether this training's adapter exists already: an earlier worker died after its birth."""
     manifest = read_manifest(store, record.adapter)
@@ -33,21 +56,14 @@ def publish(
     record: TrainingRecord,
     dataset: TrainingDataset,
     base_model_digest: str,
-    body: bytes,
-    evaluation: EvaluationEntry | None,
+    outcome: Outcome,
     now: Callable[[], datetime],
 ) -> None:
-    """Publish an adapter file as the version that the training reserved.
+    """Publish what a training came to as the version that it reserved.
 
     record: as it was taken. Raises LeaseLost where somebody else holds the training by now, or published the version.
     """
-    artifact = ArtifactEntry(
-        artifact_id=ADAPTER_FILE,
-        media_type="application/octet-stream",
-        size_bytes=len(body),
-        digest=hashlib.sha256(body).hexdigest(),
-    )
-    store.put(schema.adapter_blob(record.adapter, artifact.digest), body)
+    files = [PublishedFile(ADAPTER_FILE, "application/octet-stream", outcome.body), *outcome.samples]
     manifest = AdapterManifest(
         project=record.project,
         adapter=record.adapter_id,
@@ -62,8 +78,13 @@ def publish(
         targets=record.config.targets,
         training_config=record.config.model_dump(),
         created_at=now(),
-        artifacts=(artifact,),
-        evaluation=evaluation,
+        artifacts=tuple(_keep(store, record, file) for file in files),
+        evaluation=outcome.evaluation,
+        image_count=len(dataset.images),
+        chosen_step=outcome.chosen_step,
+        validation_loss=outcome.validation_loss,
+        licence=record.licence,
+        consent=record.consent,
     )
     TrainingStore(store).read(record.name)[0].held(record.holder, record.epoch)
     try:
@@ -71,3 +92,11 @@ def publish(
     except ObjectExists:
         if not is_published(store, record):
             raise LeaseLost(f"{record.adapter} was published by another training") from None
+
+
+def _keep(store: ObjectStore, record: TrainingRecord, file: PublishedFile) -> ArtifactEntry:
+    digest = hashlib.sha256(file.body).hexdigest()
+    store.put(schema.adapter_blob(record.adapter, digest), file.body)
+    return ArtifactEntry(
+        artifact_id=file.artifact_id, media_type=file.media_type, size_bytes=len(file.body), digest=digest
+    )

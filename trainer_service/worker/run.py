@@ -33,9 +33,9 @@ from trainer_service.worker.interrupts import Cancelled, Draining, Interrupts
 from trainer_service.worker.lease_keeper import LeaseKeeper
 from trainer_service.worker.preparing import prepare
 from trainer_service.worker.proof import prove
-from trainer_service.worker.publishing import is_published, publish
+from trainer_service.worker.publishing import Outcome, is_published, publish
 from trainer_service.worker.reporter import Reporter
-from trainer_service.worker.sampling import Sampler
+from trainer_service.worker.sampling import Sampler, stored_samples
 from trainer_service.worker.stepping import step_through
 from trainer_service.worker.stopwatch import Stopwatch
 from trainer_service.worker.watchdog import Watchdog, let_go_and_leave
@@ -170,7 +170,10 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
             reporter,
         )
         reporter.stage(Stage.UPLOADING)
-        publish(bench.store, record, prepared.dataset, base.digest, trained.body, evaluation, bench.now)
+        outcome = Outcome(
+            trained.body, trained.chosen_step, trained.validation_loss, evaluation, stored_samples(bench.store, record)
+        )
+        publish(bench.store, record, prepared.dataset, base.digest, outcome, bench.now)
         speed = stopwatch.speed(record)
         if speed is not None:
             bench.store.put(schema.training_speed(record.base_model), speed.to_json())

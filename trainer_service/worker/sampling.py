@@ -20,6 +20,7 @@ from trainer_service.events import SampleReady
 from trainer_service.training_record import LeaseLost, TrainingRecord
 from trainer_service.worker.autocast import quick
 from trainer_service.worker.interrupts import Cancelled, Draining
+from trainer_service.worker.publishing import PublishedFile
 from trainer_service.worker.reporter import Reporter
 
 MAX_BYTES = 1024 * 1024
@@ -70,6 +71,17 @@ class Sampler:
                 memorisation=memorisation(edges(pixels_CHW[None]), self._training_NE, self._training_NE),
             )
         )
+
+
+def stored_samples(store: ObjectStore, record: TrainingRecord) -> list[PublishedFile]:
+    """The samples of a training that are in the bucket, by step, those of earlier workers too."""
+    folder = f"{record.name}/"
+    found = []
+    for key in store.keys(schema.training_samples_prefix(record.name)):
+        artifact_id = key.removeprefix(folder)
+        media_type = f"image/{artifact_id.rpartition('.')[2]}"
+        found.append(PublishedFile(artifact_id, media_type, store.get(key).body))
+    return found
 
 
 def _file(pixels_CHW: Tensor) -> tuple[bytes, str]:

@@ -90,7 +90,9 @@ class Adapter(google.protobuf.message.Message):
     dataset_digest: builtins.str
     """SHA-256 (hex) over the pictures and captions it was trained on. Empty for an imported adapter."""
     chosen_step: builtins.int
-    """Optimizer steps behind the published weights: those of the best validation, or all."""
+    """Optimizer steps behind the published weights: those of the best validation, or all. 0 where it is not known: for an
+    imported adapter and for those that are older than this field.
+    """
     validation_loss: builtins.float
     """Validation loss at that step. Absent where nothing was validated."""
     licence: builtins.str
@@ -103,7 +105,7 @@ class Adapter(google.protobuf.message.Message):
 
     @property
     def artifacts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Artifact]:
-        """The files that ReadArtifact gives, the adapter file first."""
+        """The files that ReadArtifact gives, the adapter file first. What ExportAdapter makes is not listed here: its answer names it."""
 
     @property
     def evaluation(self) -> personae.v1.evaluation_pb2.Evaluation:

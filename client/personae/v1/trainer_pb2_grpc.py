@@ -280,8 +280,11 @@ class TrainerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExportAdapter(self, request, context):
-        """Derives a file in another program's key names, readable with ReadArtifact. Not built yet: answers UNIMPLEMENTED.
-        NOT_FOUND  it does not exist in this project.
+        """Derives a file in another program's key names, and a model card, both readable with ReadArtifact. Exporting again, also
+        at the same time, answers the same files. docs/export.md says what other programs make of them.
+        INVALID_ARGUMENT  the name or the format is not one; the details say what is allowed.
+        NOT_FOUND         it does not exist in this project, or its training has not succeeded.
+        DATA_LOSS         the stored adapter does not have the manifest's hash; train again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

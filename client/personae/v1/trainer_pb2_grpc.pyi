@@ -161,8 +161,11 @@ class TrainerServiceStub:
         personae.v1.trainer_pb2.ExportAdapterRequest,
         personae.v1.trainer_pb2.ExportAdapterResponse,
     ]
-    """Derives a file in another program's key names, readable with ReadArtifact. Not built yet: answers UNIMPLEMENTED.
-      NOT_FOUND  it does not exist in this project.
+    """Derives a file in another program's key names, and a model card, both readable with ReadArtifact. Exporting again, also
+    at the same time, answers the same files. docs/export.md says what other programs make of them.
+      INVALID_ARGUMENT  the name or the format is not one; the details say what is allowed.
+      NOT_FOUND         it does not exist in this project, or its training has not succeeded.
+      DATA_LOSS         the stored adapter does not have the manifest's hash; train again.
     """
 
     ImportAdapter: grpc.StreamUnaryMultiCallable[
@@ -329,8 +332,11 @@ class TrainerServiceAsyncStub:
         personae.v1.trainer_pb2.ExportAdapterRequest,
         personae.v1.trainer_pb2.ExportAdapterResponse,
     ]
-    """Derives a file in another program's key names, readable with ReadArtifact. Not built yet: answers UNIMPLEMENTED.
-      NOT_FOUND  it does not exist in this project.
+    """Derives a file in another program's key names, and a model card, both readable with ReadArtifact. Exporting again, also
+    at the same time, answers the same files. docs/export.md says what other programs make of them.
+      INVALID_ARGUMENT  the name or the format is not one; the details say what is allowed.
+      NOT_FOUND         it does not exist in this project, or its training has not succeeded.
+      DATA_LOSS         the stored adapter does not have the manifest's hash; train again.
     """
 
     ImportAdapter: grpc.aio.StreamUnaryMultiCallable[
@@ -527,8 +533,11 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         request: personae.v1.trainer_pb2.ExportAdapterRequest,
         context: _ServicerContext,
     ) -> typing.Union[personae.v1.trainer_pb2.ExportAdapterResponse, collections.abc.Awaitable[personae.v1.trainer_pb2.ExportAdapterResponse]]:
-        """Derives a file in another program's key names, readable with ReadArtifact. Not built yet: answers UNIMPLEMENTED.
-          NOT_FOUND  it does not exist in this project.
+        """Derives a file in another program's key names, and a model card, both readable with ReadArtifact. Exporting again, also
+        at the same time, answers the same files. docs/export.md says what other programs make of them.
+          INVALID_ARGUMENT  the name or the format is not one; the details say what is allowed.
+          NOT_FOUND         it does not exist in this project, or its training has not succeeded.
+          DATA_LOSS         the stored adapter does not have the manifest's hash; train again.
         """
 
     @abc.abstractmethod
