@@ -50,8 +50,8 @@ def _on_warnings(accepted: Sequence[ImageEntry]) -> list[str]:
         said.append(f"Replace what is blurred, or the blur is learned too: {_names(blurred)}.")
     if small:
         said.append(
-            f"{len(small)} of {len(accepted)} pictures are smaller than {SMALL_SIDE} pixels: a base model that trains on more "
-            "enlarges them, and learns them soft."
+            f"{len(small)} of {len(accepted)} pictures are smaller than {SMALL_SIDE} pixels: a base model that trains "
+            "on more enlarges them, and learns them soft."
         )
     return said
 

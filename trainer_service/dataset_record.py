@@ -1,6 +1,7 @@
 """The dataset record: which pictures were uploaded, what the doctor found, what a training may use. Pure.
 
-Its one rule: a file is judged against what the dataset held before it, in upload order; masks once all pictures are known.
+Its one rule: a file is judged against what the dataset held before it, in upload order; masks once all pictures are
+known.
 """
 
 import hashlib
@@ -62,7 +63,7 @@ class DatasetRecord(Document):
         return advice(self.images)
 
     def with_images(self, added: Sequence[ImageEntry], now: datetime) -> "DatasetRecord":
-        """The record after an upload: a file that was uploaded before changes nothing, copies of a picture count once."""
+        """The record after an upload: a file uploaded before changes nothing, copies of a picture count once."""
         pictures = [image for image in added if not image.is_mask]
         masks = [image for image in added if image.is_mask]
         images = _with_masks(_with_pictures(self.images, pictures), masks)

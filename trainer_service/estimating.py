@@ -1,4 +1,4 @@
-"""How long a training will take and how much memory it will need: scaled from the latest one, or from a reference. Pure.
+"""How long a training will take, and in how much memory: scaled from the latest one or from a reference. Pure.
 
 Its one rule: an estimate says what it is derived from.
 """

@@ -1,6 +1,7 @@
 """HEIC, what phones photograph in: read with pillow-heif where it is installed.
 
-libheif, inside it, refuses a picture whose coded size is beyond what its header says, so that judging the header suffices.
+libheif, inside it, refuses a picture whose coded size is beyond what its header says, so that judging the header
+suffices.
 """
 
 import importlib.util

@@ -12,8 +12,8 @@ _MASK_SUFFIX = "_mask.png"
 class ImageEntry(BaseModel):
     """One uploaded picture, or a mask on its way to its picture.
 
-    `digest` is that of the stored picture, `source_digest` that of the uploaded file. A mask that found its picture has no
-    entry of its own: `mask_digest` and `mask_source_digest` of the picture's are what remains of it.
+    `digest` is that of the stored picture, `source_digest` that of the uploaded file. A mask that found its picture has
+    no entry of its own: `mask_digest` and `mask_source_digest` of the picture's are what remains of it.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,7 +1,7 @@
 """The picture doctor: is this file a picture that a training can use, and what does it look like upright, in RGB?
 
-Its one rule: nothing is decoded before its header has been judged, and nothing but pixels survives. Masks are examined by
-the same rules.
+Its one rule: nothing is decoded before its header has been judged, and nothing but pixels survives. Masks are examined
+by the same rules.
 """
 
 import hashlib

@@ -2,12 +2,13 @@
 
 The measure is the Laplacian's (Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield microscopy"; compared in
 Pertuz et al. 2013, "Analysis of focus measure operators"), with its highest thousandth over the picture's own range of
-grey in place of its variance: a face before a soft background is sharp, a dim picture too, and so is a flat drawing whose
-few edges are clean.
+grey in place of its variance: a face before a soft background is sharp, a dim picture too, and so is a flat drawing
+whose few edges are clean.
 
-The threshold parts what was measured, at 512 pixels: 14 sharp photographs gave 0.30 or more, the 256 bundled drawings 0.87
-or more; the same photographs under a Gaussian blur of 2 pixels at most 0.09, and of 1.5 pixels 0.13; a photograph from a
-shaking hand 0.15; drawings enlarged eightfold 0.06. What is shaken by few pixels in one direction only, it lets pass.
+The threshold parts what was measured, at 512 pixels: 14 sharp photographs gave 0.30 or more, the 256 bundled drawings
+0.87 or more; the same photographs under a Gaussian blur of 2 pixels at most 0.09, and of 1.5 pixels 0.13; a photograph
+from a shaking hand 0.15; drawings enlarged eightfold 0.06. What is shaken by few pixels in one direction only, it lets
+pass.
 """
 
 import numpy as np

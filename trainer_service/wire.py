@@ -21,7 +21,6 @@ from trainer_service.training_record import TrainingRecord
 from trainer_service.trainings import Created
 
 
-
 def dataset(record: DatasetRecord, with_images: bool = True) -> dataset_pb2.Dataset:
     """A dataset as callers see it."""
     return dataset_pb2.Dataset(

@@ -36,9 +36,9 @@ class Picture:
 def gather(sources: Sources) -> list[Picture]:
     """The pictures that `sources` means, a folder's in the order of their names.
 
-    The caption of `x.png` is what `x.txt` beside it says. A folder's `x_mask.png` is sent too, as the mask of the picture
-    `x`, whatever its suffix: of the same proportions, white where the subject is. Raises InvalidRequest where there is no
-    picture.
+    The caption of `x.png` is what `x.txt` beside it says. A folder's `x_mask.png` is sent too, as the mask of the
+    picture `x`, whatever its suffix: of the same proportions, white where the subject is. Raises InvalidRequest where
+    there is no picture.
     """
     if isinstance(sources, str | Path):
         path = Path(sources)

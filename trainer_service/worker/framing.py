@@ -1,8 +1,8 @@
 """Framing: the shape that a picture is trained in, and the part of it that is kept. Pure.
 
-Aspect-ratio buckets are NovelAI's (https://github.com/NovelAI/novelai-aspect-ratio-bucketing): shapes of about the area of
-the square, none larger, sides in the base model's steps, from twice as high as wide to twice as wide as high. A picture
-goes to the bucket that cuts least of it away, and is scaled to cover it, up or down.
+Aspect-ratio buckets are NovelAI's (https://github.com/NovelAI/novelai-aspect-ratio-bucketing): shapes of about the area
+of the square, none larger, sides in the base model's steps, from twice as high as wide to twice as wide as high. A
+picture goes to the bucket that cuts least of it away, and is scaled to cover it, up or down.
 
 Shapes: H/W height and width; sizes are (width, height) in pixels.
 """
@@ -19,7 +19,7 @@ _LARGEST_ASPECT = 2.0
 
 @dataclass(frozen=True)
 class Framing:
-    """How pictures are framed: `resolution` and `size_step` in pixels, one square or several shapes, which part is kept."""
+    """How pictures are framed; `resolution` and `size_step` in pixels. Without `aspect_buckets`, all in one square."""
 
     resolution: int
     size_step: int

@@ -27,7 +27,7 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TrainingPicture:
-    """A picture as it is trained on, and what its mask says of every pixel: 1 where the subject is, 0 where it is not."""
+    """A picture as it is trained on, and its mask: 1 where the subject is, 0 where it is not."""
 
     pixels_CHW: Tensor
     mask_1HW: Tensor | None

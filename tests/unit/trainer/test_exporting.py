@@ -199,8 +199,8 @@ def test_a_wrong_name_and_a_wrong_format_are_said_together() -> None:
     with pytest.raises(InvalidRequest) as caught:
         asked.export_request(trainer_pb2.ExportAdapterRequest(name="cat"))
     assert {violation.field for violation in caught.value.violations} == {"name", "format"}
-    asked = trainer_pb2.ExportAdapterRequest(name=str(CAT), format=adapter_pb2.ADAPTER_FORMAT_KOHYA)
-    assert asked.export_request(asked) == (CAT, "kohya")
+    right = trainer_pb2.ExportAdapterRequest(name=str(CAT), format=adapter_pb2.ADAPTER_FORMAT_KOHYA)
+    assert asked.export_request(right) == (CAT, "kohya")
 
 
 def test_callers_see_what_the_manifest_holds() -> None:
