@@ -1,0 +1,116 @@
+"""What a training tells while it runs and afterwards: samples, validations, its config, and what the next one takes."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from personae.v1 import trainer_pb2 as pb
+from personae.v1 import training_pb2
+from tests.integration.trainer_calls import CALL_S, TrainerCalls, unique
+
+STEPS = 12
+PROMPTS = ["a picture of nova character, happy, red background", "nova character"]
+CONFIG = {
+    "preset": training_pb2.PRESET_FAST,
+    "steps": STEPS,
+    "batch_size": 2,
+    "rank": 2,
+    "adapter_type": training_pb2.ADAPTER_TYPE_DORA,
+    "text_encoder_learning_rate": 1e-4,
+    "ema_decay": 0.5,
+    "horizontal_flip": True,
+    "aspect_buckets": True,
+    "crop": training_pb2.CROP_SALIENT,
+    "caption_template": "a picture of {trigger_word} {class_noun}, {caption}",
+    "sample_every": 6,
+    "sample_prompts": PROMPTS,
+    "validate_every": 4,
+    "validation_images": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(trainer: TrainerCalls) -> str:
+    return trainer.dataset(count=6)
+
+
+@pytest.fixture(scope="module")
+def training(trainer: TrainerCalls, dataset: str) -> training_pb2.Training:
+    asked = training_pb2.Training(
+        dataset=dataset,
+        adapter_id=unique("nova"),
+        trigger_word="nova",
+        config=training_pb2.TrainingConfig(**CONFIG),
+        licence="CC-BY-4.0",
+        consent="drawn by a program",
+    )
+    created = trainer.stub.CreateTraining(pb.CreateTrainingRequest(training=asked), timeout=CALL_S).training
+    ended = trainer.finish(created.name)
+    assert ended.state == training_pb2.Training.STATE_SUCCEEDED, ended
+    return created
+
+
+def test_every_choice_is_echoed(training: training_pb2.Training) -> None:
+    config = training.effective_config
+    for name, value in CONFIG.items():
+        assert (list(getattr(config, name)) if name == "sample_prompts" else getattr(config, name)) == value
+    unset = [
+        field.name for field in config.DESCRIPTOR.fields if not field.is_repeated and not config.HasField(field.name)
+    ]
+    assert unset == []
+
+
+def test_samples_come_as_pictures_of_the_same_prompts_and_seeds(
+    trainer: TrainerCalls, training: training_pb2.Training
+) -> None:
+    events = [event for event in trainer.events(training.name) if event.WhichOneof("kind") == "sample_ready"]
+    samples = [event.sample_ready for event in events]
+    assert [(sample.step, sample.seed, sample.prompt) for sample in samples] == [
+        (step, seed, prompt) for step in (6, 12) for seed, prompt in enumerate(PROMPTS)
+    ]
+    for sample in samples:
+        picture = Image.open(io.BytesIO(sample.content))
+        assert (picture.format, picture.size) == ("PNG", (64, 64))
+        assert 0 < sample.memorisation < 2
+    assert samples[0].content != samples[2].content
+    adapter = trainer.stub.GetAdapter(pb.GetAdapterRequest(name=training.adapter), timeout=CALL_S).adapter
+    assert [artifact.artifact_id for artifact in adapter.artifacts[1:]] == [sample.artifact_id for sample in samples]
+    messages = trainer.stub.ReadArtifact(
+        pb.ReadArtifactRequest(adapter=training.adapter, artifact_id=samples[3].artifact_id), timeout=CALL_S
+    )
+    assert b"".join(message.chunk for message in messages) == samples[3].content
+
+
+def test_the_best_validation_is_what_is_published(trainer: TrainerCalls, training: training_pb2.Training) -> None:
+    events = [event for event in trainer.events(training.name) if event.WhichOneof("kind") == "validated"]
+    found = [event.validated for event in events]
+    assert [validated.step for validated in found] == [4, 8, 12]
+    lowest = [index for index, one in enumerate(found) if all(one.loss < earlier.loss for earlier in found[:index])]
+    assert [index for index, validated in enumerate(found) if validated.best] == lowest
+    adapter = trainer.stub.GetAdapter(pb.GetAdapterRequest(name=training.adapter), timeout=CALL_S).adapter
+    best = found[lowest[-1]]
+    assert (adapter.chosen_step, adapter.validation_loss) == (best.step, best.loss)
+
+
+def test_the_adapter_says_where_it_comes_from(trainer: TrainerCalls, training: training_pb2.Training) -> None:
+    adapter = trainer.stub.GetAdapter(pb.GetAdapterRequest(name=training.adapter), timeout=CALL_S).adapter
+    assert adapter.training_config == training.effective_config
+    assert (adapter.licence, adapter.consent) == ("CC-BY-4.0", "drawn by a program")
+    dataset = trainer.stub.GetDataset(pb.GetDatasetRequest(name=training.dataset), timeout=CALL_S).dataset
+    assert adapter.dataset_digest == dataset.digest
+
+
+def test_the_next_training_is_estimated_from_this_one(trainer: TrainerCalls, training: training_pb2.Training) -> None:
+    asked = training_pb2.Training(
+        dataset=training.dataset, adapter_id=unique("next"), config=training_pb2.TrainingConfig(**CONFIG)
+    )
+    request = pb.CreateTrainingRequest(training=asked, validate_only=True)
+    answer = trainer.stub.CreateTraining(request, timeout=CALL_S)
+    assert answer.training.name == ""
+    assert answer.report.accepted_count == 6
+    assert training.name in answer.estimate.basis
+    assert 1e8 < answer.estimate.peak_memory_bytes < 1e11
+    events = list(trainer.events(training.name))
+    took_s = events[-1].time.ToMilliseconds() / 1000 - events[1].time.ToMilliseconds() / 1000
+    assert answer.estimate.duration.ToTimedelta().total_seconds() == pytest.approx(took_s, rel=0.5)
