@@ -3,6 +3,9 @@
 Without TRAINING it reads one JSON object a line: `{"run": NAME, "etag": ETAG}` or `{"cancel": NAME}`, and writes
 `{"ready": true}` once and `{"ended": NAME, "exit_code": N}` after each. When standard input closes, because its parent
 stopped or died, it checkpoints, hands over and exits.
+
+Several processes carry out one TRAINING where a launcher starts them (`accelerate launch`, `torchrun`): process 0 is
+the worker, and the others follow it.
 """
 
 import argparse
@@ -19,7 +22,6 @@ import uuid
 from datetime import UTC, datetime
 from typing import TextIO
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from base_models.catalog import CatalogError, read_allow_list
@@ -33,7 +35,9 @@ from trainer_service.settings import JudgeSettings, StagePatience
 from trainer_service.training_record import HEARTBEAT_S, LeaseWatch
 from trainer_service.training_store import TrainingStore
 from trainer_service.worker.exit_code import ExitCode
+from trainer_service.worker.following import follow
 from trainer_service.worker.interrupts import Interrupts
+from trainer_service.worker.processes import dismiss, join
 from trainer_service.worker.run import Workbench, run_training
 
 _logger = logging.getLogger(__name__)
@@ -61,18 +65,26 @@ def main() -> int:
         store = open_store(settings.store)
     except (SettingsError, CatalogError, ValueError) as error:
         sys.exit(f"cannot start: {error}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    this = join()
+    if this.num_processes > 1 and not arguments.training:
+        sys.exit("cannot start: several processes carry out one training; name it")
     bench = Workbench(
         store=store,
         base_models=base_models,
         holder=arguments.holder,
         now=lambda: datetime.now(UTC),
-        device=device,
-        judge_for=lambda entry: judge_for(entry, device, settings.judges.dinov2_folder, settings.judges.clip_folder),
+        device=this.device,
+        judge_for=lambda entry: judge_for(
+            entry, this.device, settings.judges.dinov2_folder, settings.judges.clip_folder
+        ),
         patience=settings.trainer_stage_patience,
     )
+    if this.process_index > 0:
+        return follow(bench)
     if arguments.training:
-        return _run_one(bench, arguments.training)
+        exit_code = _run_one(bench, arguments.training)
+        dismiss(exit_code)
+        return exit_code
     return _stay_warm(bench)
 
 
@@ -89,7 +101,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run_one(bench: Workbench, training: str) -> int:
+def _run_one(bench: Workbench, training: str) -> ExitCode:
     """Take one training, once it is free or its lease is stale, and carry it to its end."""
     interrupts = Interrupts()
     signal.signal(signal.SIGTERM, lambda *_: interrupts.draining.set())

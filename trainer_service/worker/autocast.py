@@ -18,9 +18,15 @@ def precision_on(device: torch.device, asked: PrecisionName) -> PrecisionName:
     return "float32" if asked == "float16" and device.type == "cpu" else asked
 
 
+def config_on(device: torch.device, config: TrainingConfig) -> TrainingConfig:
+    """The config with a precision that the device can compute in."""
+    return config.model_copy(update={"precision": precision_on(device, config.precision)})
+
+
 def accelerator_for(config: TrainingConfig, device: torch.device) -> Accelerator:
     """What casts and scales as the config's precision asks."""
-    # A warm worker's trainings may differ in precision, which accelerate otherwise fixes for the life of a process.
+    # A warm worker's trainings may differ in precision, which accelerate otherwise fixes for the life of a process. The
+    # partial state stays: it holds the connection to other processes.
     AcceleratorState._reset_state(reset_partial_state=False)
     return Accelerator(mixed_precision=_ACCELERATE[config.precision], cpu=device.type == "cpu")
 

@@ -74,11 +74,16 @@ class Checkpoints:
             if key < kept and key != pointer:
                 self._store.delete(key)
 
-    def load(self) -> Snapshot | None:
-        """The snapshot to go on from, or None where there is none. Raises DamagedCheckpoint."""
+    def latest(self) -> CheckpointPointer | None:
+        """Which checkpoint to go on from, or None where there is none."""
         try:
-            pointer = CheckpointPointer.from_json(self._store.get(schema.checkpoint_pointer(self._name)).body)
+            return CheckpointPointer.from_json(self._store.get(schema.checkpoint_pointer(self._name)).body)
         except ObjectMissing:
+            return None
+
+    def load(self, pointer: CheckpointPointer | None) -> Snapshot | None:
+        """The snapshot of a checkpoint; None of none. Raises DamagedCheckpoint."""
+        if pointer is None:
             return None
         key = self._key(pointer.epoch, pointer.step, _MANIFEST)
         manifest = CheckpointManifest.from_json(self._store.get(key).body)

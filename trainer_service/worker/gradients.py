@@ -3,6 +3,8 @@
 Its one rule: how a step is divided, and among how many, does not change what it computes but for rounding.
 """
 
+import logging
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -11,7 +13,10 @@ from trainer_service.training_config import TrainingConfig
 from trainer_service.worker.batches import Draw, draws, generator
 from trainer_service.worker.examples import Examples, ExampleSet, chunks_of_one_shape
 from trainer_service.worker.losses import losses
+from trainer_service.worker.processes import added_up, exchange
 from trainer_service.worker.trainee import Trainee
+
+_logger = logging.getLogger(__name__)
 
 
 class OutOfMemory(Exception):
@@ -34,44 +39,51 @@ class Gradients:
         """Try the first step where that is left to us; True if gradient checkpointing had to be switched on."""
         if self._config.gradient_checkpointing != "automatic" or self._trainee.base.device.type != "cuda":
             return False
-        try:
-            self._add_up(1)
-        except torch.OutOfMemoryError:
+        fits = self._fits(1)
+        self._clear()
+        if not fits:
             self._trainee.checkpoint_gradients()
-            return True
-        finally:
-            self._clear()
-        return False
+        return not fits
 
     def compute(self, step: int) -> bool:
         """Compute a step's gradients; True if memory ran out and they were computed in smaller parts from now on.
 
         Raises OutOfMemory where memory ran out before.
         """
-        try:
-            self._add_up(step)
+        if self._fits(step):
             return False
-        except torch.OutOfMemoryError as error:
-            self._clear()
-            if self._smallest:
-                raise OutOfMemory(str(error)) from error
+        self._clear()
+        if self._smallest:
+            raise OutOfMemory(f"memory ran out at step {step} again")
         self._smallest, self._part = True, 1
         if self._config.gradient_checkpointing != "never":
             self._trainee.checkpoint_gradients()
         self.compute(step)
         return True
 
-    def _add_up(self, step: int) -> None:
-        random = generator(self._config.seed, step)
-        self.loss = self._backward(self._examples.subject, step, 1.0, random)
-        if self._examples.prior is not None:
-            self.loss = self.loss + self._backward(self._examples.prior, step, self._config.prior_weight, random)
+    def _fits(self, step: int) -> bool:
+        """Compute a step's gradients; False where memory ran out, in this process or in another one."""
+        ran_out = False
+        try:
+            self._compute_share(step)
+        except torch.OutOfMemoryError as error:
+            _logger.warning("step %d: %s", step, error)
+            ran_out = True
+        if any(exchange(ran_out)):
+            return False
         self._reduce()
         norm = self._trainee.clip()
         self.finite = torch.isfinite(self.loss)
         # A loss scaler finds, and answers, overflowing gradients itself.
         if self._accelerator.scaler is None:
             self.finite = self.finite & torch.isfinite(norm)
+        return True
+
+    def _compute_share(self, step: int) -> None:
+        random = generator(self._config.seed, step)
+        self.loss = self._backward(self._examples.subject, step, 1.0, random)
+        if self._examples.prior is not None:
+            self.loss = self.loss + self._backward(self._examples.prior, step, self._config.prior_weight, random)
 
     def _backward(self, examples: ExampleSet, step: int, weight: float, random: torch.Generator) -> Tensor:
         config, accelerator = self._config, self._accelerator
@@ -105,7 +117,7 @@ class Gradients:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients] + [self.loss.reshape(1)])
-        summed = self._accelerator.reduce(flat, "sum")
+        summed = added_up(flat)
         *parts, loss = summed.split([gradient.numel() for gradient in gradients] + [1])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))

@@ -30,6 +30,7 @@ class Guard:
     def __init__(self, bad_steps: Iterable[int] = (), lowered: int = 0) -> None:
         self.bad_steps = set(bad_steps)
         self.lowered = lowered
+        self._given_up = 0
 
     @property
     def rate_scale(self) -> float:
@@ -38,19 +39,19 @@ class Guard:
 
     def note(self, readings: Iterable[Reading]) -> None:
         """Take in what is known of finished steps."""
-        self.bad_steps |= {reading.step for reading in readings if not reading.finite}
+        self.bad_steps |= {reading.step for reading in readings if not reading.finite and reading.step > self._given_up}
 
     def verdict(self, step: int) -> Verdict:
         """Judge, after every tenth step, the ten steps that ended ten steps ago."""
-        return self._judge(range(step - 2 * EVERY + 1, step - EVERY + 1))
+        return self._judge(range(step - 2 * EVERY + 1, step - EVERY + 1), step)
 
     def last_verdict(self, step: int) -> Verdict:
         """Judge, after the last step, all that was not judged before; there is no time left to lower anything."""
         judged = max(0, step // EVERY - 1) * EVERY
-        found = self._judge(range(judged + 1, step + 1))
+        found = self._judge(range(judged + 1, step + 1), step)
         return Verdict.FAIL if found is Verdict.LOWER else found
 
-    def _judge(self, window: range) -> Verdict:
+    def _judge(self, window: range, step: int) -> Verdict:
         bad = self.bad_steps & set(window)
         self.bad_steps -= bad
         if not bad:
@@ -60,6 +61,8 @@ class Guard:
         if self.lowered == _MOST_LOWERED:
             return Verdict.FAIL
         self.lowered += 1
-        # Steps after the window were taken with the weights that are now given up.
+        # Steps after the window were taken with the weights that are now given up, whether or not their numbers have
+        # come.
         self.bad_steps.clear()
+        self._given_up = step
         return Verdict.LOWER

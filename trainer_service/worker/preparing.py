@@ -3,7 +3,7 @@
 Shapes: C channels, H/W height and width in pixels, each picture's own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,6 @@ from trainer_service.worker.batches import generator
 from trainer_service.worker.examples import Examples, ExampleSet, encode, encode_empty_prompt
 from trainer_service.worker.framing import Framing
 from trainer_service.worker.pictures import Report, TrainingPicture, class_pictures, fetch_pictures
-from trainer_service.worker.reporter import Reporter
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,20 @@ def prepare(
     entry: BaseModelEntry,
     base: BaseModel,
     report: Report,
-    reporter: Reporter,
+    stage: Callable[[Stage], None],
 ) -> Prepared:
-    """Fetch, generate and encode what a training needs. Raises what interrupts it."""
+    """Fetch, generate and encode what a training needs. Raises what interrupts it; `stage` is told of each stage."""
     config = record.config
-    reporter.stage(Stage.FETCHING_IMAGES)
+    stage(Stage.FETCHING_IMAGES)
     dataset = TrainingStore(store).dataset(record.name)
     framing = Framing(config.resolution, entry.size_step, config.aspect_buckets, config.crop)
     pictures = fetch_pictures(store, record.dataset_name, dataset, framing, report)
     prior: list[Tensor] = []
     class_prompt = f"a picture of a {record.class_noun}"
     if config.prior_weight:
-        reporter.stage(Stage.GENERATING_CLASS_IMAGES)
+        stage(Stage.GENERATING_CLASS_IMAGES)
         prior += class_pictures(store, base, class_prompt, config.prior_images, config.resolution, report)
-    reporter.stage(Stage.ENCODING)
+    stage(Stage.ENCODING)
     prompts = [record.prompt(image.caption) for image in dataset.images]
     held_out, taught = held_out_and_taught(config, len(pictures))
     subject = _encoded(base, config, pictures, prompts, taught, report, mirrored=config.horizontal_flip)

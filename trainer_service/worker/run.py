@@ -32,6 +32,7 @@ from trainer_service.worker.faults import TrainingFault, failure_of
 from trainer_service.worker.interrupts import Cancelled, Draining, Interrupts
 from trainer_service.worker.lease_keeper import LeaseKeeper
 from trainer_service.worker.preparing import prepare
+from trainer_service.worker.processes import ProcessLost, exchange
 from trainer_service.worker.proof import prove
 from trainer_service.worker.publishing import Outcome, is_published, publish
 from trainer_service.worker.reporter import Reporter
@@ -109,6 +110,11 @@ def _run_to_end(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, i
     except Draining:
         say_handed_back(bench.store, keeper.change(lambda record: record.released()), bench.now)
         return ExitCode.HANDED_OVER
+    except ProcessLost as error:
+        # No fault of the training's; but where it happens every time, its takes are counted.
+        _logger.error("%s: handed back: %s", record.name, error)
+        say_handed_back(bench.store, keeper.change(lambda record: record.abandoned(record.holder)), bench.now)
+        return ExitCode.TRY_AGAIN
     except Cancelled:
         state = State.CANCELLED
     except Exception as error:
@@ -150,9 +156,10 @@ def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, in
             reporter.progress(done, total)
 
         reporter.stage(Stage.LOADING_BASE_MODEL)
+        exchange(record)
         base = bench.base(entry)
         stopwatch.base_loaded()
-        prepared = prepare(bench.store, record, entry, base, report, reporter)
+        prepared = prepare(bench.store, record, entry, base, report, reporter.stage)
         reporter.stage(Stage.STEPPING)
         sampler = Sampler(bench.store, record, base, prepared.pictures, reporter)
         trained = step_through(

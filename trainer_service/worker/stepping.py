@@ -18,12 +18,13 @@ from trainer_service.events import CheckpointSaved
 from trainer_service.events import Validated as ValidatedEvent
 from trainer_service.training_config import TrainingConfig
 from trainer_service.training_record import TrainingRecord
-from trainer_service.worker.autocast import accelerator_for, precision_on
+from trainer_service.worker.autocast import accelerator_for, config_on
 from trainer_service.worker.checkpoints import Checkpoints
 from trainer_service.worker.examples import Examples
 from trainer_service.worker.faults import TrainingFault
 from trainer_service.worker.interrupts import Interrupts
 from trainer_service.worker.lease_keeper import LeaseKeeper
+from trainer_service.worker.processes import exchange
 from trainer_service.worker.proof import Probe, make_probe
 from trainer_service.worker.readings import Reading
 from trainer_service.worker.reporter import INTERVAL_S, Reporter
@@ -57,7 +58,8 @@ def step_through(
     """Run the loop from the last checkpoint to its end. Raises TrainingFault and what interrupts the training."""
     config = _on_this_device(record.config, base.device, reporter)
     checkpoints = Checkpoints(store, record.name, record.epoch)
-    resume = checkpoints.load()
+    pointer = checkpoints.latest()
+    resume = checkpoints.load(pointer)
     if resume is not None:
         reporter.notice("RESUMED", f"goes on from the checkpoint of step {resume.step}")
     probe = make_probe(base, examples.subject)
@@ -69,6 +71,8 @@ def step_through(
         reporter.alive()
         interrupts.check_before_checkpoint()
 
+    # The others prepare now, and go on from the same checkpoint.
+    exchange(pointer)
     progress = _Progress(config, reporter)
     stopwatch.steps_begin()
     began_s = time.monotonic()
@@ -119,10 +123,11 @@ class _Progress:
 
 
 def _on_this_device(config: TrainingConfig, device: torch.device, reporter: Reporter) -> TrainingConfig:
-    precision = precision_on(device, config.precision)
-    if precision != config.precision:
-        reporter.notice("PRECISION_REPLACED", f"a CPU cannot train in {config.precision}; it is {precision} instead")
-    return config.model_copy(update={"precision": precision})
+    usable = config_on(device, config)
+    if usable.precision != config.precision:
+        message = f"a CPU cannot train in {config.precision}; it is {usable.precision} instead"
+        reporter.notice("PRECISION_REPLACED", message)
+    return usable
 
 
 def _check_finite(tensors: dict[str, Tensor], step: int) -> None:

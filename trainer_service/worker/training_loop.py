@@ -17,6 +17,7 @@ from trainer_service.training_config import TrainingConfig
 from trainer_service.worker.examples import Examples
 from trainer_service.worker.gradients import Gradients
 from trainer_service.worker.guard import EVERY, Guard, Verdict
+from trainer_service.worker.processes import exchange
 from trainer_service.worker.readings import Reading, Readings
 from trainer_service.worker.trainee import Trainee, Values, Weights
 from trainer_service.worker.validation import Validation
@@ -145,7 +146,8 @@ def train(
             if verdict is Verdict.SKIPPED:
                 yield Noticed("NON_FINITE_SKIPPED", f"some steps up to {step} were not finite and changed nothing")
             if verdict is Verdict.LOWER:
-                trainee.restore(good)
+                # Process 0's, because only it took snapshots.
+                trainee.restore(exchange(good if accelerator.is_main_process else None)[0])
                 yield Noticed("LEARNING_RATE_LOWERED", f"up to step {step} too little was finite; now at half the rate")
 
             # ---- Validation chooses what is published.

@@ -6,13 +6,13 @@ learned, not whether too well.
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
 
 from base_models.family import BaseModel
 from trainer_service.training_config import TrainingConfig
 from trainer_service.worker.batches import draws, generator
 from trainer_service.worker.examples import Examples, chunks_of_one_shape
 from trainer_service.worker.losses import losses
+from trainer_service.worker.processes import exchange
 
 # Enough for the noise of a single timestep to average out, and a second or two on a CPU.
 _LEAST, _MOST = 16, 64
@@ -28,7 +28,7 @@ class Validation:
 
     @torch.no_grad()
     def loss(self) -> float:
-        """Mean loss of the network as it is now, not weighted by timestep. The same in all processes."""
+        """Mean loss of the network as it is now, not weighted by timestep. Process 0's, in all processes."""
         shapes = self._examples.validation.shapes
         total = torch.zeros((), device=self._base.device)
         by_place = chunks_of_one_shape(
@@ -46,4 +46,4 @@ class Validation:
                     weighted=False,
                 )
             total += losses_B.sum()
-        return float(broadcast(total).item()) / len(self._draws)
+        return float(exchange(total.item())[0]) / len(self._draws)

@@ -1,15 +1,32 @@
-"""Runs of the training loop for tests: what it yielded, gathered."""
+"""Runs of the training loop for tests: what it yielded, gathered; and what it learns from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
+import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor, equal
 
+from base_models.catalog import BaseModelEntry
 from base_models.stable_diffusion import StableDiffusion
 from trainer_service.training_config import TrainingConfig
-from trainer_service.worker.examples import Examples
+from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
 from trainer_service.worker.training_loop import Learned, Moment, Snapshot, Step, Validated, train
+
+_COUNT = 4
+
+
+def bundled_examples(base: StableDiffusion, entry: BaseModelEntry) -> Examples:
+    """A few of the base model's pictures, encoded."""
+    paths: list[Path] = sorted((entry.folder / "sets" / "micah-b" / "train").glob("*.png"))[:_COUNT]
+    pixels = [torch.from_numpy(np.array(Image.open(path).convert("RGB"), dtype=np.float32)) for path in paths]
+    pixels_NCHW = torch.stack(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+    prompts = [f"a picture of sks character, {path.with_suffix('.txt').read_text().strip()}" for path in paths]
+    subject = encode(base, list(pixels_NCHW), prompts, [None] * _COUNT, lambda done, total: None)
+    return Examples(subject, subject, encode_empty_prompt(base), prior=None)
 
 
 @dataclass

@@ -52,6 +52,20 @@ def test_every_bad_step_is_judged_once() -> None:
         assert list(said.values()).count(Verdict.SKIPPED) == 1, step
 
 
+@pytest.mark.parametrize("bad", [set(range(1, 100)), set(range(3, 26)), {12, 15, *range(31, 40)}])
+def test_verdicts_do_not_depend_on_when_numbers_come(bad: set[int]) -> None:
+    late, guard = {}, Guard()
+    for step in range(1, 61):
+        if step == 60:
+            guard.note(Reading(earlier, 1.0, earlier not in bad) for earlier in range(41, 61))
+            late[step] = guard.last_verdict(step)
+        elif step % EVERY == 0:
+            # As late as the loop allows: see `Readings.arrived`.
+            guard.note(Reading(earlier, 1.0, earlier not in bad) for earlier in range(step - 19, step - 9))
+            late[step] = guard.verdict(step)
+    assert late == verdicts(bad, 60, Guard())
+
+
 def broken_at(steps: set[int], monkeypatch: pytest.MonkeyPatch, base: StableDiffusion) -> None:
     """Have the base model predict NaN at these steps, counted by its calls."""
     predict, calls = base.predict, iter(range(1, 10_000))

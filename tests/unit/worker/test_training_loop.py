@@ -56,7 +56,7 @@ def stored(snapshot: Snapshot) -> Snapshot:
     """A snapshot as it comes back from the bucket."""
     checkpoints = Checkpoints(MemoryStore(), TrainingName("default", "t"), epoch=1)
     checkpoints.save(snapshot)
-    loaded = checkpoints.load()
+    loaded = checkpoints.load(checkpoints.latest())
     assert loaded is not None
     return loaded
 
