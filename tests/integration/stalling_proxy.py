@@ -18,6 +18,7 @@ class StallingProxy:
 
     def __init__(self, target: str) -> None:
         self._host, _, self._port = target.rpartition(":")
+        self._connections: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
         self.stalls = True
         self.endpoint = ""
 
@@ -27,11 +28,17 @@ class StallingProxy:
         ready.set()
         await over.wait()
         server.close()
+        for writers in self._connections.values():
+            for writer in writers:
+                writer.transport.abort()
+        await asyncio.gather(*self._connections)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(self._host, int(self._port))
-        with contextlib.suppress(ConnectionError):
-            await asyncio.gather(self._pass(reader, far_writer, True), self._pass(far_reader, writer, False))
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[task] = (writer, far_writer)
+        await asyncio.gather(self._pass(reader, far_writer, True), self._pass(far_reader, writer, False))
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to_store: bool) -> None:
         with contextlib.suppress(ConnectionError):
@@ -50,13 +57,7 @@ def stalling_proxy(endpoint: str) -> Iterator[StallingProxy]:
     proxy = StallingProxy(endpoint.removeprefix("http://"))
     ready, over, loop = threading.Event(), asyncio.Event(), asyncio.new_event_loop()
 
-    def serve() -> None:
-        loop.run_until_complete(proxy.serve(ready, over))
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=lambda: loop.run_until_complete(proxy.serve(ready, over)))
     thread.start()
     try:
         assert ready.wait(10)
