@@ -3,9 +3,9 @@
 Its one rule: everything else passes, so that leases are renewed while a stage hangs.
 """
 
-import asyncio
 import contextlib
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,52 +17,65 @@ class StallingProxy:
     """Passes bytes on to `host:port`, from an address of its own. `stalls`: whether pictures are held back now."""
 
     def __init__(self, target: str) -> None:
-        self._host, _, self._port = target.rpartition(":")
-        self._connections: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         self.stalls = True
-        self.endpoint = ""
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    async def serve(self, ready: threading.Event, over: asyncio.Event) -> None:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        ready.set()
-        await over.wait()
-        server.close()
-        for writers in self._connections.values():
-            for writer in writers:
-                writer.transport.abort()
-        await asyncio.gather(*self._connections)
+    def start(self) -> None:
+        """Take connections."""
+        self._in_thread(self._accept)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(self._host, int(self._port))
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections[task] = (writer, far_writer)
-        await asyncio.gather(self._pass(reader, far_writer, True), self._pass(far_reader, writer, False))
+    def stop(self) -> None:
+        """End every connection and take no more."""
+        # The accepting thread comes first, and starts no more after it.
+        _end(self._listener)
+        self._threads[0].join()
+        for connected in self._sockets:
+            _end(connected)
+        for thread in self._threads:
+            thread.join()
+        for connected in (self._listener, *self._sockets):
+            connected.close()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to_store: bool) -> None:
-        with contextlib.suppress(ConnectionError):
-            while chunk := await reader.read(65536):
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                self._sockets.append(near)
+                far = socket.create_connection(self._target)
+                self._sockets.append(far)
+                self._in_thread(self._pass, near, far, True)
+                self._in_thread(self._pass, far, near, False)
+
+    def _pass(self, source: socket.socket, sink: socket.socket, to_store: bool) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
                 # One request at a time is under way on a connection, and each fits into a chunk but for its body.
-                if to_store and self.stalls and _PICTURE.match(chunk):
-                    continue
-                writer.write(chunk)
-                await writer.drain()
-        writer.close()
+                if not (to_store and self.stalls and _PICTURE.match(chunk)):
+                    sink.sendall(chunk)
+        _end(sink)
+
+    def _in_thread(self, target: object, *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+
+def _end(connected: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
 def stalling_proxy(endpoint: str) -> Iterator[StallingProxy]:
-    """A proxy before `http://host:port`, in a thread, gone when the block is left."""
+    """A proxy before `http://host:port`, gone when the block is left."""
     proxy = StallingProxy(endpoint.removeprefix("http://"))
-    ready, over, loop = threading.Event(), asyncio.Event(), asyncio.new_event_loop()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(proxy.serve(ready, over)))
-    thread.start()
+    proxy.start()
     try:
-        assert ready.wait(10)
         yield proxy
     finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join(10)
-        loop.close()
+        proxy.stop()
