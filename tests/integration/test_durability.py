@@ -1,6 +1,7 @@
 """kill -9 of the service and of the object store in the middle of a training: it goes on, and ends bit-equal, once."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,12 +13,13 @@ from personae.v1 import trainer_pb2 as pb
 from personae.v1 import trainer_pb2_grpc, training_pb2
 from service_kit import schema
 from service_kit.names import AdapterVersionName
-from tests.integration.trainer_calls import CALL_S, TrainerCalls
+from tests.integration.trainer_calls import CALL_S, UNJUDGED, UNJUDGED_CONFIG, TrainerCalls
 from tests.real_store import RealStore, running_store
 from tests.service_process import ServiceProcess, running_service, service_environment
 
 State = training_pb2.Training.State
-CONFIG = {"steps": 120, "checkpoint_every": 10, "seed": 7, "batch_size": 1, "rank": 2}
+CONFIG = UNJUDGED_CONFIG | {"steps": 120, "checkpoint_every": 10}
+COME_BACK_S = 0.5
 
 
 class Stack:
@@ -30,7 +32,7 @@ class Stack:
         self.service, self.calls = self.start_service()
 
     def start_service(self, **settings: str) -> tuple[ServiceProcess, TrainerCalls]:
-        environment = service_environment(self.store, **settings)
+        environment = service_environment(self.store, **UNJUDGED, **settings)
         service = self._stack.enter_context(
             running_service("trainer_service", environment, self._folder / "trainer.log")
         )
@@ -67,9 +69,23 @@ def first_checkpoint(calls: TrainerCalls, name: str) -> list[training_pb2.Traini
     raise AssertionError("the training ended first")
 
 
+def events_across_outages(calls: TrainerCalls, name: str) -> list[training_pb2.TrainingEvent]:
+    """The whole log, watched as a client does: where the service or the store is away, again from the last event seen."""
+    seen: list[training_pb2.TrainingEvent] = []
+    while not seen or seen[-1].WhichOneof("kind") != "ended":
+        try:
+            for event in calls.events(name, after=seen[-1].sequence if seen else 0):
+                seen.append(event)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            time.sleep(COME_BACK_S)
+    return seen
+
+
 def check_ended_once(calls: TrainerCalls, store: RealStore, training: training_pb2.Training, body: bytes) -> None:
     """It succeeded, with this adapter and no other, and its log has no holes and one end."""
-    events = list(calls.events(training.name))
+    events = events_across_outages(calls, training.name)
     assert events[-1].ended.state == State.STATE_SUCCEEDED, events[-1]
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert [event.WhichOneof("kind") for event in events].count("ended") == 1

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from personae.v1 import trainer_pb2_grpc, training_pb2
-from tests.integration.trainer_calls import TrainerCalls
+from tests.integration.trainer_calls import UNJUDGED, UNJUDGED_CONFIG, TrainerCalls
 from tests.real_store import RealStore
 from tests.service_process import ServiceProcess, running_service, service_environment
 from trainer_service.worker.exit_code import ExitCode
@@ -20,14 +20,15 @@ from trainer_service.worker.exit_code import ExitCode
 pytestmark = pytest.mark.slow
 
 State = training_pb2.Training.State
-CONFIG = {"steps": 120, "checkpoint_every": 10, "seed": 7, "batch_size": 1, "rank": 2}
+CONFIG = UNJUDGED_CONFIG | {"steps": 120, "checkpoint_every": 10}
 EXIT_WITHIN_S = 120
 
 
 @contextmanager
 def service_on(store: RealStore, log: Path, **settings: str) -> Iterator[tuple[ServiceProcess, TrainerCalls]]:
     with ExitStack() as stack:
-        service = stack.enter_context(running_service("trainer_service", service_environment(store, **settings), log))
+        environment = service_environment(store, **UNJUDGED, **settings)
+        service = stack.enter_context(running_service("trainer_service", environment, log))
         channel = stack.enter_context(grpc.insecure_channel(service.address))
         yield service, TrainerCalls(trainer_pb2_grpc.TrainerServiceStub(channel))
 
@@ -35,7 +36,7 @@ def service_on(store: RealStore, log: Path, **settings: str) -> Iterator[tuple[S
 @contextmanager
 def worker_on(store: RealStore, log: Path, training: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that was started by hand for one training."""
-    environment = service_environment(store) | {"OMP_NUM_THREADS": "1"}
+    environment = service_environment(store, **UNJUDGED) | {"OMP_NUM_THREADS": "1"}
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "trainer_service.worker", training], env=environment, stderr=output

@@ -9,7 +9,7 @@ import pytest
 
 from personae.v1 import trainer_pb2_grpc, training_pb2
 from tests.integration.stalling_proxy import StallingProxy, stalling_proxy
-from tests.integration.trainer_calls import TrainerCalls
+from tests.integration.trainer_calls import UNJUDGED, UNJUDGED_CONFIG, TrainerCalls
 from tests.real_store import RealStore
 from tests.service_process import ServiceProcess, running_service, service_environment
 
@@ -29,7 +29,7 @@ def service(
     proxy: StallingProxy, real_store: RealStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServiceProcess]:
     environment = service_environment(
-        replace(real_store, endpoint=proxy.endpoint), PERSONAE_TRAINER_STAGE_PATIENCE=PATIENCE
+        replace(real_store, endpoint=proxy.endpoint), PERSONAE_TRAINER_STAGE_PATIENCE=PATIENCE, **UNJUDGED
     )
     with running_service("trainer_service", environment, tmp_path_factory.mktemp("stuck") / "trainer.log") as service:
         yield service
@@ -44,7 +44,7 @@ def calls(service: ServiceProcess) -> Iterator[TrainerCalls]:
 def test_a_stuck_stage_is_named_its_worker_replaced_and_the_training_goes_on(
     proxy: StallingProxy, service: ServiceProcess, calls: TrainerCalls
 ) -> None:
-    training = calls.train(calls.dataset(3), steps=2)
+    training = calls.train(calls.dataset(3), steps=2, **UNJUDGED_CONFIG)
     seen: list[training_pb2.TrainingEvent] = []
     for event in calls.events(training.name):
         seen.append(event)
@@ -60,6 +60,6 @@ def test_a_stuck_stage_is_named_its_worker_replaced_and_the_training_goes_on(
 
 @pytest.mark.slow
 def test_a_stage_that_is_stuck_with_every_worker_fails_the_training_by_name(calls: TrainerCalls) -> None:
-    ended = calls.finish(calls.train(calls.dataset(3), steps=2).name)
+    ended = calls.finish(calls.train(calls.dataset(3), steps=2, **UNJUDGED_CONFIG).name)
     assert (ended.state, ended.failure.reason) == (State.STATE_FAILED, "STAGE_STUCK")
     assert re.search("fetching_images gave no sign of life for [0-9]+ s", ended.failure.message)
