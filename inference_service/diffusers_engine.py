@@ -162,7 +162,8 @@ class LoadedAdapters:
             self._names.move_to_end(adapter.digest)
             # Two adapters may have the same file; they are one with both their weights.
             weights[adapter.digest] = weights.get(adapter.digest, 0.0) + adapter.weight
-        wear(self._modules, weights)
+        # At weight 0 a DoRA would still set its magnitudes.
+        wear(self._modules, {name: weight for name, weight in weights.items() if weight})
         while len(self._names) > _MAX_LOADED_ADAPTERS:
             oldest, _ = self._names.popitem(last=False)
             drop(self._modules, oldest)

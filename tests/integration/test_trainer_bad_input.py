@@ -8,7 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from personae.v1 import dataset_pb2, trainer_pb2_grpc, training_pb2
+from personae.v1 import adapter_pb2, dataset_pb2, trainer_pb2_grpc, training_pb2
 from personae.v1 import trainer_pb2 as pb
 from tests.integration.trainer_calls import CALL_S, TrainerCalls, bundled_files, details, unique, upload_messages
 from tests.service_process import ServiceProcess
@@ -108,6 +108,20 @@ CASES: dict[str, tuple[str, object, Code, str, set[str]]] = {
         Code.INVALID_ARGUMENT,
         "INVALID_REQUEST",
         {"request_id"},
+    ),
+    "an export of an adapter that does not exist": (
+        "ExportAdapter",
+        pb.ExportAdapterRequest(name="projects/default/adapters/none", format=adapter_pb2.ADAPTER_FORMAT_KOHYA),
+        Code.NOT_FOUND,
+        "NOT_FOUND",
+        set(),
+    ),
+    "an export of no name in no format": (
+        "ExportAdapter",
+        pb.ExportAdapterRequest(),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        {"name", "format"},
     ),
     "an rpc that is not built yet": (
         "DeleteDataset",

@@ -141,7 +141,7 @@ class Trainee:
     def adapter(self) -> dict[str, dict[str, Tensor]]:
         """A copy, as PEFT state dicts by part, of what the base model wears now."""
         return {
-            part: _copied(get_peft_model_state_dict(module, adapter_name=_ADAPTER))
+            part: _copied(get_peft_model_state_dict(module, adapter_name=_ADAPTER, save_embedding_layers=False))
             for part, module in self._parts.items()
         }
 

@@ -204,11 +204,13 @@ def test_a_text_encoder_adapter_changes_the_embedding_of_its_request_only(
     assert np.array_equal(_pictures(_generate(engine, quick_request(3)))[3], base)
 
 
-def test_a_zeroed_adapter_changes_nothing(engine: DiffusersEngine, plain_pipeline: Any) -> None:
+def test_a_zeroed_adapter_and_one_of_weight_zero_change_nothing(engine: DiffusersEngine, plain_pipeline: Any) -> None:
     tensors = safetensors.torch.load(_adapter(plain_pipeline, "attention", seed=2))
     body = safetensors.torch.save({name: torch.zeros_like(tensor) for name, tensor in tensors.items()})
     base = _pictures(_generate(engine, quick_request(3)))[3]
     _assert_equal_pictures(_pictures(_generate(engine, quick_request(3), [_applied(engine, body)]))[3], base)
+    at_zero = _applied(engine, _adapter(plain_pipeline, "text-encoder-dora", seed=2), weight=0.0)
+    assert np.array_equal(_pictures(_generate(engine, quick_request(3), [at_zero]))[3], base)
 
 
 def test_the_base_comes_back_exactly_after_an_adapter(engine: DiffusersEngine, plain_pipeline: Any) -> None:
