@@ -19,6 +19,12 @@ test: check ## Install everything, check, and run every test that takes less tha
 test-slow: .venv/test ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow
 
+bench: .venv/test ## Hold the training loop's speed against diffusers' example, then a training end to end (20 minutes)
+	$(CPU_MEMORY) OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.training_speed
+
+bench-gpu: .venv/test ## The same on a GPU, in the shapes of Stable Diffusion 1.5; skipped where there is none
+	$(BIN)/python -m tests.benchmarks.training_speed_gpu
+
 check: .venv/test .venv-protos/ready ## Format, lint, types, import rules, contract, stale generated code, file length
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -73,4 +79,4 @@ clean: ## Stop nothing, delete what `make` and `personae up` made: environments,
 	.venv-protos/bin/python -m pip install --quiet 'grpcio-tools==1.71.2' 'mypy-protobuf==3.6.0'
 	@touch $@
 
-.PHONY: help demo test test-slow check protos manifests base-model base-model-eval judges clean
+.PHONY: help demo test test-slow check protos manifests bench bench-gpu base-model base-model-eval judges clean

@@ -19,6 +19,7 @@ from torch import Tensor
 from base_models.family import BaseModel
 from base_models.worn_adapters import take_off
 from trainer_service.training_config import TrainingConfig
+from trainer_service.worker.fused_lora import fuse
 
 _ADAPTER = "subject"
 _MAX_GRADIENT_NORM = 1.0
@@ -158,6 +159,7 @@ class Trainee:
                 use_dora=config.adapter_type == "dora",
             )
             module.add_adapter(lora, adapter_name=_ADAPTER)
+        fuse(module, _ADAPTER)
         self._parts[part] = module
         named = {f"{part}.{name}": value for name, value in module.named_parameters() if value.requires_grad}
         self._named |= named

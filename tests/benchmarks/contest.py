@@ -1,0 +1,93 @@
+"""Our loop and the stock one on the same base model, pictures and settings; and that they compute the same."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from base_models.catalog import BaseModelEntry
+from base_models.stable_diffusion import StableDiffusion, load_pipeline
+from tests.benchmarks.our_loop import OurLoop, dictation, examples_of, pixels_of
+from tests.benchmarks.stock_dreambooth import Departures, Flags, StockLoop
+from trainer_service.training_config import Given, decide, training_prompt
+from trainer_service.worker.training_loop import schedule
+
+SAME = 1e-3
+"""How far two float32 losses of one step may be apart, as a share: rounding, grown over the steps before."""
+_COMPARED_STEPS = 10
+_NEVER = {"validate_every": 0, "sample_every": 0, "caption_dropout": 0.0, "warmup_steps": 0, "steps": 20_000}
+
+OUR_OPTIMIZER = {"adam_beta1": 0.9, "adam_beta2": 0.99, "adam_weight_decay": 1e-3}
+"""The flags with which the script's optimizer is ours."""
+
+
+class Contest:
+    """The base model, its pictures and what both loops are to do with them."""
+
+    def __init__(self, entry: BaseModelEntry, device: torch.device, files: list[Path], given: Given) -> None:
+        self._entry, self._device, self._files = entry, device, files
+        self.seconds: dict[str, float] = {}
+        """What the preparation took, by part."""
+        self.config = decide(_NEVER | dict(given), entry, seed=1, images=len(files), subject="sks")
+        began_s = time.perf_counter()
+        self.base = StableDiffusion(entry, device)
+        self.seconds["loading the base model"] = time.perf_counter() - began_s
+        self._prompts = [
+            training_prompt(self.config.caption_template, "sks", entry.class_noun, _caption(path)) for path in files
+        ]
+        began_s = time.perf_counter()
+        pixels = pixels_of(files)
+        self.seconds["fetching"] = time.perf_counter() - began_s
+        began_s = time.perf_counter()
+        self.examples = examples_of(self.base, pixels, self._prompts)
+        # Reading a number waits for the device.
+        assert self.examples.subject.latents[-1].sum().isfinite().item()
+        self.seconds["encoding"] = time.perf_counter() - began_s
+
+    def ours(self, **changed: int | str) -> OurLoop:
+        """Our loop, at its first step."""
+        return OurLoop(self.base, self.examples, self.config.model_copy(update=changed))
+
+    def stock(
+        self, optimizer: Mapping[str, float], rate_of: Callable[[int], float] | None = None, **departures: bool
+    ) -> StockLoop:
+        """The script's loop on a base model of its own, at its first step."""
+        config = self.config
+        flags = Flags(
+            resolution=config.resolution,
+            train_batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            rank=config.rank,
+            **optimizer,  # type: ignore[arg-type]
+        )
+        return StockLoop(
+            load_pipeline(self._entry, self._device, torch.float32),
+            self._files,
+            self._prompts,
+            flags,
+            config.seed,
+            Departures(tuple(self.base.lora_modules(config.targets)), **departures),
+            rate_of,
+        )
+
+    def compare_losses(self) -> float:
+        """How far the losses of the two over the same steps are apart, as a share. Raises AssertionError."""
+        config = self.config.model_copy(update={"steps": _COMPARED_STEPS, "precision": "float32"})
+        stock = self.stock(OUR_OPTIMIZER, rate_of=lambda done: schedule(done + 1, config))
+        theirs = [
+            stock.step(dictation(self.base, self.examples, config, step)) for step in range(1, _COMPARED_STEPS + 1)
+        ]
+        with self.ours(steps=_COMPARED_STEPS, precision="float32") as loop:
+            for _ in theirs:
+                loop.step()
+        pairs = [(loop.losses[step], loss) for step, loss in enumerate(theirs, start=1)]
+        for step, (ours, loss) in enumerate(pairs, start=1):
+            print(f"  step {step:2}: stock {loss:.6f}, ours {ours:.6f}")
+        apart = max(abs(ours / loss - 1) for ours, loss in pairs)
+        assert apart <= SAME, f"the losses differ by {apart:.2g}; at most {SAME:g} is rounding"
+        return apart
+
+
+def _caption(path: Path) -> str:
+    return path.with_suffix(".txt").read_text().strip()

@@ -1,0 +1,81 @@
+"""The benches that need a GPU or minutes run here in small, so that they do not rot; and their arithmetic is right."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from personae.v1 import training_pb2 as pb
+from tests.benchmarks.end_to_end import spent
+
+ROOT = Path(__file__).parents[2]
+GPU = [sys.executable, "-m", "tests.benchmarks.training_speed_gpu"]
+
+
+def bench(*arguments: str) -> str:
+    """What the GPU bench prints where no GPU is seen."""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*GPU, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_without_a_gpu_its_bench_says_so() -> None:
+    assert bench() == "skipped: there is no GPU that torch can use here\n"
+
+
+def test_the_bench_of_the_gpu_compares_losses_and_times_both_loops_and_a_training() -> None:
+    said = bench("--tiny", "--rounds", "1", "--steps", "1", "--training-steps", "2")
+    for part in ("step 10: stock", "apart", "| stock |", "| ours |", "stock takes", "| steps |", "| in all |"):
+        assert part in said
+
+
+def event(at_s: float, **kind: object) -> pb.TrainingEvent:
+    return pb.TrainingEvent(time=Timestamp(seconds=int(at_s), nanos=round(at_s % 1 * 1e9)), **kind)
+
+
+def stage(at_s: float, stage: int) -> pb.TrainingEvent:
+    return event(at_s, stage_started=pb.TrainingEvent.StageStarted(stage=stage))
+
+
+def progress(at_s: float, completed: int) -> pb.TrainingEvent:
+    return event(at_s, progress=pb.TrainingEvent.Progress(stage=pb.STAGE_STEPPING, completed=completed))
+
+
+def test_the_time_of_a_training_is_shared_out_among_its_parts() -> None:
+    events = [
+        stage(12, pb.STAGE_LOADING_BASE_MODEL),
+        stage(13, pb.STAGE_STEPPING),
+        progress(16, 1),
+        progress(18, 3),
+        progress(20, 5),
+        event(25, sample_ready=pb.TrainingEvent.SampleReady(step=6)),
+        progress(27, 7),
+        event(27.5, validated=pb.TrainingEvent.Validated(step=7)),
+        event(28, checkpoint_saved=pb.TrainingEvent.CheckpointSaved(step=7)),
+        progress(30, 8),
+        stage(31, pb.STAGE_EVALUATING),
+        stage(35, pb.STAGE_UPLOADING),
+        event(36, ended=pb.TrainingEvent.Ended()),
+    ]
+    found = spent(10, events)
+    assert found.parts == {
+        "waiting": 2,
+        "loading base model": 1,
+        "loop": 8,
+        "samples": 5,
+        "building, validating, checkpointing": 5,
+        "evaluating": 4,
+        "uploading": 1,
+    }
+    assert found.overhead == pytest.approx((2 + 1 + 5 + 1) / 8)
+    assert sum(found.parts.values()) == 36 - 10
+
+
+def test_a_training_too_short_to_tell_its_pace_is_not_measured() -> None:
+    events = [stage(0, pb.STAGE_STEPPING), progress(1, 1), event(2, ended=pb.TrainingEvent.Ended())]
+    with pytest.raises(ValueError, match="too short"):
+        spent(0, events)
