@@ -33,7 +33,7 @@ def test_the_manifest_holds_everything_and_names_every_file_by_its_hash(trainer:
         assert trainer.store.get(schema.adapter_blob(record.adapter, file.digest)).body == body
     assert (manifest.chosen_step, manifest.validation_loss, manifest.evaluation) == (35, 0.25, evaluation)
     assert (manifest.licence, manifest.consent, manifest.image_count) == ("CC-BY-4.0", "signed", 16)
-    assert manifest.training_config == record.config.model_dump()
+    assert manifest.training_config == record.config.model_dump(mode="json")
     assert (manifest.dataset_digest, manifest.base_model_digest) == (dataset.digest, "b" * 64)
 
 
