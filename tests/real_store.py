@@ -29,6 +29,7 @@ class RealStore:
 
     endpoint: str
     store: MinioStore
+    server: "StoreServer"
 
     def environment(self) -> dict[str, str]:
         """What a service needs in its environment to use it."""
@@ -55,36 +56,60 @@ def free_ports(count: int) -> list[int]:
         return [int(taken.getsockname()[1]) for taken in sockets]
 
 
+class StoreServer:
+    """The server's process, which can be killed and started again on the same ports and data."""
+
+    def __init__(self, folder: Path) -> None:
+        credentials = {"accessKey": _ACCESS_KEY, "secretKey": _SECRET_KEY}
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identity = {"name": "tests", "credentials": [credentials], "actions": actions}
+        config, data, self._log = folder / "s3.json", folder / "data", folder / "weed.log"
+        config.write_text(json.dumps({"identities": [identity]}))
+        data.mkdir()
+        ports = free_ports(2 * len(_PORTS))
+        listening = dict(zip(_PORTS, ports, strict=False))
+        command = [str(Path(sys.executable).parent / "weed"), "-logtostderr=true", "server", f"-dir={data}"]
+        command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.config={config}", "-iam=false"]
+        for name, grpc_port in zip(_PORTS, ports[len(_PORTS) :], strict=True):
+            command += [f"-{name}.port={listening[name]}", f"-{name}.port.grpc={grpc_port}"]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
+        self._command = [*command, "-volume.max=16", "-master.volumeSizeLimitMB=256"]
+        self.endpoint = f"http://127.0.0.1:{listening['s3']}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> MinioStore:
+        """Start the server, and wait until its bucket takes a write."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.STDOUT)
+        store = connect(self.endpoint)
+        _wait_until_ready(store, self._process, self._log)
+        return store
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Stop it, gently at first; does nothing where it is gone."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
 @contextmanager
 def running_store(folder: Path) -> Iterator[RealStore]:
     """Start a server, wait until its bucket takes a write, and stop it at the end."""
-    credentials = {"accessKey": _ACCESS_KEY, "secretKey": _SECRET_KEY}
-    identity = {"name": "tests", "credentials": [credentials], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-    config, data, log = folder / "s3.json", folder / "data", folder / "weed.log"
-    config.write_text(json.dumps({"identities": [identity]}))
-    data.mkdir()
-    ports = free_ports(2 * len(_PORTS))
-    listening = dict(zip(_PORTS, ports, strict=False))
-    command = [str(Path(sys.executable).parent / "weed"), "-logtostderr=true", "server", f"-dir={data}"]
-    command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.config={config}", "-iam=false"]
-    for name, grpc_port in zip(_PORTS, ports[len(_PORTS) :], strict=True):
-        command += [f"-{name}.port={listening[name]}", f"-{name}.port.grpc={grpc_port}"]
-    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
-    command += ["-volume.max=16", "-master.volumeSizeLimitMB=256"]
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    server = StoreServer(folder)
     try:
-        endpoint = f"http://127.0.0.1:{listening['s3']}"
-        store = connect(endpoint)
-        _wait_until_ready(store, server, log)
-        yield RealStore(endpoint, store)
+        yield RealStore(server.endpoint, server.start(), server)
     finally:
-        server.terminate()
-        try:
-            server.wait(_STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        server.stop()
 
 
 def _wait_until_ready(store: MinioStore, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -9,11 +9,15 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from base_models.catalog import BUNDLED
 from personae.v1 import trainer_pb2 as pb
 from personae.v1 import trainer_pb2_grpc, training_pb2
 
 BUNDLED_SET = Path(__file__).parents[2] / "base_models" / "toon_64" / "sets" / "micah-b" / "train"
 CALL_S = 60.0
+UNJUDGED = {"PERSONAE_BASE_MODELS": f"plain={BUNDLED['toon-64']}"}
+"""Settings of a service whose only base model is the bundled one without its judge: judging takes most of the time."""
+UNJUDGED_CONFIG = {"seed": 7, "batch_size": 1, "rank": 2, "precision": training_pb2.PRECISION_FLOAT32}
 
 
 def upload_messages(dataset: str, files: dict[str, bytes]) -> Iterator[pb.UploadImagesRequest]:

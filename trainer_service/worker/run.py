@@ -84,20 +84,34 @@ def run_training(bench: Workbench, name: TrainingName, seen_etag: str, interrupt
         record, etag = records.read(name)
         if etag != seen_etag or record.state.is_final:
             return ExitCode.TRY_AGAIN
+        # Read before the taking, so that nothing stands between it and the first event.
+        writer = JournalWriter(bench.store, name, record.epoch + 1, bench.now)
+        only_end = writer.has_ended or is_published(bench.store, record)
         record = record.taken(bench.holder, bench.now())
         records.replace(record, etag)
         _logger.info("%s: taken in epoch %d", name, record.epoch)
         with LeaseKeeper(records, record, interrupts, bench.now) as keeper:
-            return _run_to_end(bench, record, keeper, interrupts)
+            return _run_to_end(bench, record, keeper, interrupts, None if only_end else writer)
     except (LeaseLost, StoreError, ResourceMissing) as error:
         _logger.warning("%s: left to another worker: %s", name, error)
         return ExitCode.TRY_AGAIN
 
 
-def _run_to_end(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, interrupts: Interrupts) -> ExitCode:
+def _run_to_end(
+    bench: Workbench,
+    record: TrainingRecord,
+    keeper: LeaseKeeper,
+    interrupts: Interrupts,
+    writer: JournalWriter | None,
+) -> ExitCode:
     state, failure = State.SUCCEEDED, None
     try:
-        _carry_out(bench, record, keeper, interrupts)
+        if writer is None:
+            # An earlier worker published, or wrote the last event, and died: only the end is left.
+            keeper.move(State.TRAINING)
+            keeper.move(State.PUBLISHING)
+        else:
+            _carry_out(bench, record, keeper, interrupts, writer)
     except (LeaseLost, StoreError):
         raise
     except Draining:
@@ -114,16 +128,13 @@ def _run_to_end(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, i
     return ExitCode.FAILED if state is State.FAILED else ExitCode.DONE
 
 
-def _carry_out(bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, interrupts: Interrupts) -> None:
+def _carry_out(
+    bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, interrupts: Interrupts, writer: JournalWriter
+) -> None:
     """Prepare, train, prove, evaluate, publish.
 
     Returns when the adapter exists; raises what interrupts or fails the training.
     """
-    writer = JournalWriter(bench.store, record.name, record.epoch, bench.now)
-    if writer.has_ended or is_published(bench.store, record):
-        keeper.move(State.TRAINING)
-        keeper.move(State.PUBLISHING)
-        return
     if record.fruitless_takes > MAX_FRUITLESS_TAKES:
         raise TrainingFault(
             "WORKER_CRASHED",

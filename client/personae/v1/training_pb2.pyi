@@ -370,7 +370,9 @@ class Training(google.protobuf.message.Message):
     name: builtins.str
     """Resource name, `projects/{project}/trainings/{training}`. Set by the server."""
     state: global___Training.State.ValueType
-    """Where it is in its life. Set by the server."""
+    """Where it is in its life. When a worker, or its whole machine, is killed, the training is QUEUED again at once where this
+    service started that worker, and otherwise within about 35 seconds. Set by the server.
+    """
     dataset: builtins.str
     """The dataset to learn from, `projects/{project}/datasets/{dataset}`, in the same project. Set by the caller."""
     adapter_id: builtins.str
@@ -731,7 +733,9 @@ class TrainingFailure(google.protobuf.message.Message):
     MESSAGE_FIELD_NUMBER: builtins.int
     reason: builtins.str
     """Stable, in UPPER_SNAKE_CASE, for programs: NON_FINITE_LOSS, OUT_OF_MEMORY, STAGE_STUCK, ADAPTER_WITHOUT_EFFECT,
-    ADAPTER_NOT_PROVEN, CHECKPOINT_DAMAGED, BASE_MODEL_UNAVAILABLE, WORKER_CRASHED or INTERNAL.
+    ADAPTER_NOT_PROVEN, CHECKPOINT_DAMAGED, BASE_MODEL_UNAVAILABLE, WORKER_CRASHED or INTERNAL. STAGE_STUCK: a stage gave no
+    sign of life for longer than any healthy one, for the third time since the last checkpoint; `message` names the stage and
+    the seconds. WORKER_CRASHED: five workers in a row did not come as far as the next checkpoint.
     """
     message: builtins.str
     """For a person: what happened and what to do."""
@@ -759,7 +763,7 @@ class TrainingEvent(google.protobuf.message.Message):
 
         STATE_FIELD_NUMBER: builtins.int
         state: global___Training.State.ValueType
-        """The new state; not final."""
+        """The new state; not final. QUEUED again where its worker handed it over or is gone."""
         def __init__(
             self,
             *,
@@ -810,7 +814,10 @@ class TrainingEvent(google.protobuf.message.Message):
         """Units a second, over the last few seconds."""
         @property
         def time_left(self) -> google.protobuf.duration_pb2.Duration:
-            """Time until this stage is finished at that speed."""
+            """Time until this stage is finished, at the mean pace over the latter three quarters of what is done, so that pauses for
+            checkpoints, samples and validations count. Within a tenth of the stage's length after a fifth of it, where the machine
+            is not slowed down meanwhile. Absent until there are two counts.
+            """
 
         def __init__(
             self,
@@ -926,7 +933,8 @@ class TrainingEvent(google.protobuf.message.Message):
         on at half the rate. GRADIENT_CHECKPOINTING_ON: memory would not suffice otherwise. OUT_OF_MEMORY_RETRIED: memory ran
         out, and the training goes on in smaller parts. PRECISION_REPLACED: the device cannot compute in the one asked for.
         EARLY_STOPPED: no better validation for as long as asked. SAMPLES_FAILED: no sample pictures this time.
-        EVALUATION_FAILED: the adapter is proven and will be published, without an evaluation.
+        EVALUATION_FAILED: the adapter is proven and will be published, without an evaluation. STAGE_STUCK: a stage gave no sign
+        of life; its worker is replaced, and another goes on from the last checkpoint.
         """
         message: builtins.str
         """One sentence."""
