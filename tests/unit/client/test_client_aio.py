@@ -7,9 +7,9 @@ from contextlib import aclosing
 
 import pytest
 from client_fakes import ended, progress
-from conftest import HASTY
 
 import personae
+from tests.unit.client.conftest import HASTY
 
 LISTENING_S = 5
 

@@ -23,13 +23,17 @@ def snapshot(step: int) -> Snapshot:
     return Snapshot(step, Weights(own, {}, {"a.step": torch.tensor(float(step))}), {}, Standing())
 
 
+def latest(checkpoints: Checkpoints) -> Snapshot | None:
+    return checkpoints.load(checkpoints.latest())
+
+
 def test_the_latest_checkpoint_is_loaded_and_older_ones_are_deleted() -> None:
     store = MemoryStore()
     checkpoints = Checkpoints(store, NAME, epoch=1)
-    assert checkpoints.load() is None
+    assert latest(checkpoints) is None
     for step in (10, 20):
         checkpoints.save(snapshot(step))
-    loaded = Checkpoints(store, NAME, epoch=2).load()
+    loaded = latest(Checkpoints(store, NAME, epoch=2))
     assert loaded is not None
     assert (loaded.step, loaded.weights.own["a"].tolist()) == (20, [20.0, 20.0, 20.0])
     keys = list(store.keys(schema.checkpoints_prefix(NAME)))
@@ -42,7 +46,7 @@ def test_an_older_epoch_cannot_move_the_pointer() -> None:
     Checkpoints(store, NAME, epoch=2).save(snapshot(10))
     with pytest.raises(LeaseLost):
         Checkpoints(store, NAME, epoch=1).save(snapshot(99))
-    loaded = Checkpoints(store, NAME, epoch=3).load()
+    loaded = latest(Checkpoints(store, NAME, epoch=3))
     assert loaded is not None
     assert loaded.step == 10
 
@@ -53,7 +57,7 @@ def test_a_checkpoint_that_was_cut_half_way_is_never_seen() -> None:
     checkpoints.save(snapshot(10))
     # Files of step 20 are there, the pointer was not moved: the writer died in between.
     store.put(schema.checkpoint_file(NAME, 1, 20, "own.safetensors"), b"half")
-    loaded = checkpoints.load()
+    loaded = latest(checkpoints)
     assert loaded is not None
     assert loaded.step == 10
 
@@ -65,7 +69,7 @@ def test_a_damaged_checkpoint_is_refused_by_its_hash() -> None:
     key = schema.checkpoint_file(NAME, 1, 10, "own.safetensors")
     store.put(key, store.get(key).body[:-1] + b"\x01")
     with pytest.raises(DamagedCheckpoint, match=r"own\.safetensors"):
-        checkpoints.load()
+        latest(checkpoints)
 
 
 def lora(base: StableDiffusion, size: float) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from trainer_service.training_record import TrainingRecord
 from trainer_service.training_store import TrainingStore
 from trainer_service.worker.exit_code import ExitCode
 
-CONFIG = {"steps": 2, "checkpoint_every": 1, "rank": 2, "batch_size": 1, "seed": 5, "resolution": 64}
+CONFIG = {"steps": 2, "checkpoint_every": 1, "rank": 2, "batch_size": 1, "seed": 5, "resolution": 64, "sample_every": 0}
 
 
 def new_training() -> tuple[MemoryStore, TrainingRecord]:

@@ -23,7 +23,7 @@ from trainer_service.training_store import TrainingStore
 from trainer_service.worker.checkpoints import Checkpoints
 from trainer_service.worker.interrupts import Interrupts
 from trainer_service.worker.lease_keeper import LeaseKeeper
-from trainer_service.worker.publishing import publish
+from trainer_service.worker.publishing import Outcome, publish
 from trainer_service.worker.trainee import Weights
 from trainer_service.worker.training_loop import Snapshot, Standing
 
@@ -60,7 +60,8 @@ class TwoWorkers:
         JournalWriter(self.store, created.name, self.new.epoch, now).append([CheckpointSaved(step=20)])
 
     def step_to_go_on_from(self) -> int:
-        loaded = Checkpoints(self.store, self.new.name, self.new.epoch).load()
+        checkpoints = Checkpoints(self.store, self.new.name, self.new.epoch)
+        loaded = checkpoints.load(checkpoints.latest())
         assert loaded is not None
         return loaded.step
 
@@ -99,7 +100,7 @@ def fail_the_training(two: TwoWorkers) -> None:
 
 
 def publish_an_adapter(two: TwoWorkers) -> None:
-    publish(two.store, two.old, two.records.dataset(two.old.name), "digest", b"old", None, now)
+    publish(two.store, two.old, two.records.dataset(two.old.name), "digest", Outcome(b"old", 10, None, None, ()), now)
 
 
 def without_a_record_fence(two: TwoWorkers, monkeypatch: pytest.MonkeyPatch) -> None:
