@@ -14,7 +14,7 @@ from torch import Tensor
 from base_models.stable_diffusion import StableDiffusion
 from tests.real_store import free_ports
 from tests.unit.worker.loop_runs import same
-from tests.unit.worker.one_of_several import VARIANTS, Found, carry_out
+from tests.unit.worker.one_of_several import VARIANTS, Found, carry_out, quarters
 from trainer_service.worker.examples import Examples
 from trainer_service.worker.exit_code import ExitCode
 
@@ -73,7 +73,7 @@ ALIKE = [name for name in VARIANTS if name not in ("in bfloat16", "not added up"
 def test_two_processes_compute_what_one_does(
     name: str, together: Together, base: StableDiffusion, examples: Examples
 ) -> None:
-    alone, weights = carry_out(base, examples, VARIANTS[name], process=0)
+    alone, weights = carry_out(base, quarters(examples), VARIANTS[name], process=0)
     found = together.found[0][name]
     losses = {int(step): loss for step, loss in found.losses.items()}
     assert losses == pytest.approx(alone.losses, rel=1e-5, nan_ok=True)
