@@ -67,11 +67,11 @@ class TrainerCalls:
         return created.dataset.name
 
     def train(self, dataset: str, adapter_id: str = "", **config: object) -> training_pb2.Training:
-        """A new training."""
+        """A new training, without samples unless they are asked for."""
         training = training_pb2.Training(
             dataset=dataset,
             adapter_id=adapter_id or unique("adapter"),
-            config=training_pb2.TrainingConfig(**config),
+            config=training_pb2.TrainingConfig(**{"sample_every": 0} | config),
         )
         return self.stub.CreateTraining(pb.CreateTrainingRequest(training=training), timeout=CALL_S).training
 

@@ -16,6 +16,7 @@ from base_models.stable_diffusion import StableDiffusion
 from base_models.toon_64.recipe import autoencoder, denoiser
 from base_models.toon_64.recipe.pictures import Pictures
 from base_models.toon_64.recipe.sliced_training import Plan, generator
+from trainer_service.worker.weighting import loss_weights
 
 COMMITTED = BUNDLED["toon-64"]
 TINY = Plan(pictures=6, batch_size=2, learning_rate=1e-3)
@@ -80,7 +81,8 @@ def test_min_snr_weights_are_those_of_the_family() -> None:
     base = StableDiffusion(describe("toon-64", COMMITTED), torch.device("cpu"))
     timesteps_B = torch.tensor([0, 10, 300, 700, 999])
     alphas_B = base.pipeline.scheduler.alphas_cumprod[timesteps_B]
-    assert torch.allclose(denoiser.min_snr_weights(alphas_B, 5.0), base.min_snr_weights(timesteps_B, 5.0))
+    expected_B = loss_weights(base.snr(timesteps_B), base.prediction, "min_snr", 5.0)
+    assert torch.allclose(denoiser.min_snr_weights(alphas_B, 5.0), expected_B)
 
 
 def test_an_error_in_a_detail_costs_more_than_on_a_plain_surface() -> None:
