@@ -20,7 +20,7 @@ def loss_weights(snr_B: Tensor, prediction: Prediction, weighting: WeightingName
     """Weights_B for signal-to-noise ratios_B. gamma: of min-SNR alone."""
     if weighting == "constant":
         return torch.ones_like(snr_B)
-    noise_B = _noise_weights(snr_B.clamp(max=_MAX_SNR), weighting, gamma)
+    noise_B = _noise_weights(snr_B, weighting, gamma)
     return noise_B * snr_B / (snr_B + 1) if prediction == "v_prediction" else noise_B
 
 
@@ -32,4 +32,4 @@ def _noise_weights(snr_B: Tensor, weighting: WeightingName, gamma: float) -> Ten
         # Choi et al. 2022, https://arxiv.org/abs/2204.00227, equation 8, with k = gamma = 1.
         return 1 / (1 + snr_B)
     # Yu et al. 2023, https://arxiv.org/abs/2310.08442, equation 12.
-    return snr_B.rsqrt()
+    return snr_B.clamp(max=_MAX_SNR).rsqrt()
