@@ -55,6 +55,8 @@ _PRODIGY_RATE = (0, 10, False)
 # The steps of the base model's defaults are for this many pictures; for others they follow the number, within bounds.
 _USUAL_IMAGES = 16
 _LEAST_STEPS, _MOST_STEPS = 0.6, 2.5
+# In short trainings, drawing and validating would take longer than training.
+_LEAST_BETWEEN_SAMPLES, _LEAST_BETWEEN_VALIDATIONS = 10, 5
 # With fewer pictures than this, each one is worth more in training than held out.
 _ENOUGH_TO_HOLD_OUT = 24
 
@@ -218,9 +220,9 @@ def decide(given: Given, entry: BaseModelEntry, seed: int, images: int, subject:
         "prior_weight": 0.0,
         "prior_images": defaults.prior_images,
         "checkpoint_every": defaults.checkpoint_every,
-        "sample_every": max(1, steps // 4),
+        "sample_every": max(_LEAST_BETWEEN_SAMPLES, steps // 4),
         "sample_prompts": tuple(subject + scene for scene in entry.sample_scenes),
-        "validate_every": max(1, steps // 8),
+        "validate_every": max(_LEAST_BETWEEN_VALIDATIONS, steps // 8),
         "validation_images": images // 10 if images >= _ENOUGH_TO_HOLD_OUT else 0,
         "early_stop_patience": 0,
     }

@@ -104,7 +104,7 @@ def measure_end_to_end(steps: int) -> None:
             dataset = calls.dataset()
             for worker in ("a worker that has just started", "a warm worker"):
                 created_s = time.time()
-                training = calls.train(dataset, steps=steps, seed=1)
+                training = calls.train(dataset, steps=steps, seed=1, sample_every=max(1, steps // 4))
                 found = spent(created_s, list(calls.events(training.name, timeout_s=_LONG_S)))
                 print(f"{worker}:\n\n{found.table()}\n")
                 print(f"overhead: {found.overhead:.1%} of the loop (aim: {MOST_OVERHEAD:.0%})\n", flush=True)

@@ -570,9 +570,11 @@ class TrainingConfig(google.protobuf.message.Message):
     `a picture of {trigger_word} {class_noun}, {caption}`.
     """
     sample_every: builtins.int
-    """Steps between sample pictures, 1 to 20,000; 0 draws none. Default: a quarter of `steps`."""
+    """Steps between sample pictures, 1 to 20,000; also after the last step; 0 draws none. Default: a quarter of `steps`, at least 10."""
     validate_every: builtins.int
-    """Steps between validations, 1 to 20,000; 0 turns them off, and the last weights are published. Default: an eighth of `steps`."""
+    """Steps between validations, 1 to 20,000; 0 turns them off, and the last weights are published. Default: an
+    eighth of `steps`, at least 5.
+    """
     validation_images: builtins.int
     """Pictures held out of training to validate on, 0 to 100, and at most half of all; 0 validates on the training pictures.
     Default: a tenth, where there are 24 or more.
