@@ -27,6 +27,7 @@ def test_without_a_gpu_its_bench_says_so() -> None:
     assert bench() == "skipped: there is no GPU that torch can use here\n"
 
 
+@pytest.mark.slow
 def test_the_bench_of_the_gpu_compares_losses_and_times_both_loops_and_a_training() -> None:
     said = bench("--tiny", "--rounds", "1", "--steps", "1", "--training-steps", "2")
     for part in ("step 10: stock", "apart", "| stock |", "| ours |", "stock takes", "| steps |", "| in all |"):

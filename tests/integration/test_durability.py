@@ -98,6 +98,7 @@ def check_ended_once(calls: TrainerCalls, store: RealStore, training: training_p
         time.sleep(COME_BACK_S)
 
 
+@pytest.mark.slow
 def test_a_killed_service_is_followed_by_one_that_replays_its_events_and_ends_its_training(
     stack: Stack, dataset: str, uninterrupted: bytes
 ) -> None:
@@ -123,6 +124,7 @@ def test_a_killed_service_is_followed_by_one_that_replays_its_events_and_ends_it
     assert len(resumed) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_object_store_costs_a_training_at_most_the_steps_since_its_checkpoint(
     stack: Stack, dataset: str, uninterrupted: bytes
 ) -> None:

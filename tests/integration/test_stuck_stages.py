@@ -41,6 +41,7 @@ def calls(service: ServiceProcess) -> Iterator[TrainerCalls]:
         yield TrainerCalls(trainer_pb2_grpc.TrainerServiceStub(channel))
 
 
+@pytest.mark.slow
 def test_a_stuck_stage_is_named_its_worker_replaced_and_the_training_goes_on(
     proxy: StallingProxy, service: ServiceProcess, calls: TrainerCalls
 ) -> None:

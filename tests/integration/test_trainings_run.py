@@ -107,6 +107,7 @@ def test_a_killed_worker_is_replaced_and_the_resumed_adapter_is_bit_equal(
     assert trainer.adapter_file(training.adapter) == trainer.adapter_file(uninterrupted.adapter)
 
 
+@pytest.mark.slow
 def test_a_stopped_service_hands_its_training_to_the_next_which_ends_it_bit_equal(
     trainer: TrainerCalls,
     dataset: str,
