@@ -65,6 +65,7 @@ def test_the_protos_alone_are_enough_to_train_watch_and_generate(
             assert (picture.format, picture.size) == ("PNG", (64, 64))
 
 
+@pytest.mark.slow
 def test_a_cut_connection_loses_and_repeats_no_event(program: Program, stack: local_stack.Running) -> None:
     lines: list[str] = []
     with cutting_proxy(stack.trainer) as proxy, program("from-node-cut", trainer=proxy.address) as process:

@@ -23,7 +23,7 @@ SEEDS = (11, 12, 13)
 STEPS, GUIDANCE = 10, 3.0
 
 
-@pytest.fixture(scope="module", params=["attention", "all"])
+@pytest.fixture(scope="module", params=[pytest.param("attention", marks=pytest.mark.slow), "all"])
 def adapter(client: personae.Client, request: pytest.FixtureRequest) -> personae.Adapter:
     """An adapter of enough steps to be seen, trained from a folder by name alone."""
     events: list[personae.TrainingEvent] = []

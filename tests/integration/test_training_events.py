@@ -16,6 +16,7 @@ from tests.real_store import RealStore
 from tests.service_process import ServiceProcess, running_service, service_environment
 
 State = training_pb2.Training.State
+pytestmark = pytest.mark.slow
 CONFIG = {"steps": 60, "checkpoint_every": 25, "batch_size": 2, "seed": 3, "rank": 2}
 INTERVAL_S = 0.25
 # The requirement is 50 ms, which a unit test holds; here the store and a busy machine stand in between.

@@ -18,6 +18,8 @@ from tests.unit.worker.one_of_several import VARIANTS, Found, carry_out, quarter
 from trainer_service.worker.examples import Examples
 from trainer_service.worker.exit_code import ExitCode
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = 2
 WITHIN_S = 240.0
 ROOT = Path(__file__).parents[3]
