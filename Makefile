@@ -14,7 +14,14 @@ demo: .venv/local ## Train on sixteen bundled pictures and write a contact sheet
 	@$(BIN)/personae demo
 
 test: check ## Install everything, check, and run every test that takes less than minutes
-	$(BIN)/pytest -m "not slow"
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-units test-processes
+
+# Side by side: the first keep one core busy, the second mostly wait for the processes that they start.
+test-units: .venv/test
+	$(BIN)/pytest -m "not slow" tests/unit
+
+test-processes: .venv/test
+	$(BIN)/pytest -m "not slow" --ignore tests/unit
 
 test-slow: .venv/test ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow
@@ -79,4 +86,4 @@ clean: ## Stop nothing, delete what `make` and `personae up` made: environments,
 	.venv-protos/bin/python -m pip install --quiet 'grpcio-tools==1.71.2' 'mypy-protobuf==3.6.0'
 	@touch $@
 
-.PHONY: help demo test test-slow check protos manifests bench bench-gpu base-model base-model-eval judges clean
+.PHONY: help demo test test-units test-processes test-slow check protos manifests bench bench-gpu base-model base-model-eval judges clean
