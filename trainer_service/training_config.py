@@ -68,7 +68,7 @@ class _Preset:
     ema_decay: float
 
 
-_PRESETS: dict[PresetName, _Preset] = {
+_PRESETS: dict[str, _Preset] = {
     "fast": _Preset(steps=0.5, ema_decay=0.0),
     "balanced": _Preset(steps=1.0, ema_decay=0.0),
     "quality": _Preset(steps=3.0, ema_decay=0.98),
@@ -184,7 +184,7 @@ def decide(given: Given, entry: BaseModelEntry, seed: int, images: int, subject:
     defaults = entry.training
     preset_name = given.get("preset", "balanced")
     assert isinstance(preset_name, str)
-    preset = next(preset for name, preset in _PRESETS.items() if name == preset_name)
+    preset = _PRESETS[preset_name]
     for_images = min(max(images / _USUAL_IMAGES, _LEAST_STEPS), _MOST_STEPS)
     steps = given.get("steps", round(defaults.steps * preset.steps * for_images))
     assert isinstance(steps, int)

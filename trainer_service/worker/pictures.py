@@ -86,7 +86,7 @@ def class_pictures(
         seeds = missing[start : start + _CLASS_BATCH]
         made_BCHW = base.generate([prompt] * len(seeds), seeds, resolution, lambda: report(len(found), count)).cpu()
         for seed, pixels_CHW in zip(seeds, made_BCHW, strict=True):
-            picture = _picture(pixels_CHW)
+            picture = as_picture(pixels_CHW)
             file = io.BytesIO()
             picture.save(file, "PNG")
             store.put(keys[seed], file.getvalue())
@@ -101,6 +101,7 @@ def _pixels(picture: Image.Image) -> Tensor:
     return values_HWC.permute(2, 0, 1) / 127.5 - 1
 
 
-def _picture(pixels_CHW: Tensor) -> Image.Image:
+def as_picture(pixels_CHW: Tensor) -> Image.Image:
+    """Pixels rounded to what a file can hold."""
     values_HWC = ((pixels_CHW.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255)
     return Image.fromarray(values_HWC.numpy().astype(np.uint8))

@@ -7,8 +7,6 @@ import io
 import logging
 from collections.abc import Callable, Sequence
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from base_models.family import BaseModel
@@ -20,6 +18,7 @@ from trainer_service.events import SampleReady
 from trainer_service.training_record import LeaseLost, TrainingRecord
 from trainer_service.worker.autocast import quick
 from trainer_service.worker.interrupts import Cancelled, Draining
+from trainer_service.worker.pictures import as_picture
 from trainer_service.worker.publishing import PublishedFile
 from trainer_service.worker.reporter import Reporter
 
@@ -86,8 +85,7 @@ def stored_samples(store: ObjectStore, record: TrainingRecord) -> list[Published
 
 def _file(pixels_CHW: Tensor) -> tuple[bytes, str]:
     """A PNG, or a WebP where that would be too large; and its suffix."""
-    values_HWC = ((pixels_CHW.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255)
-    picture = Image.fromarray(values_HWC.numpy().astype(np.uint8))
+    picture = as_picture(pixels_CHW)
     file = io.BytesIO()
     picture.save(file, "PNG")
     if file.tell() <= MAX_BYTES:
