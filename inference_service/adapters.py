@@ -83,12 +83,12 @@ class Adapters:
             raise DataLost(f"adapter {manifest.name} has no {ADAPTER_FILE}; train it again")
         body = self._cache.read(schema.adapter_blob(manifest.name, file.digest), file.digest)
         try:
-            tensors = engine.read_adapter(body)
+            content = engine.read_adapter(body)
         except AdapterInvalid as error:
             raise PreconditionUnmet(
                 "ADAPTER_INVALID", str(manifest.name), f"the file of adapter {manifest.name} is not usable: {error}"
             ) from error
-        return AppliedAdapter(manifest.name, file.digest, wanted.weight, tensors)
+        return AppliedAdapter(manifest.name, file.digest, wanted.weight, content)
 
     def _why_missing(self, name: AdapterName | AdapterVersionName) -> ResourceMissing | PreconditionUnmet:
         """A reserved version has a training, so saying only that it is missing would mislead."""

@@ -26,7 +26,7 @@ from base_models.adapter_file import read_adapter
 from base_models.catalog import BaseModelEntry, SchedulerName
 from base_models.stable_diffusion import adaptable_modules, load_pipeline, without_weights
 from base_models.worn_adapters import drop, put_on, wear
-from inference_service.engine import AppliedAdapter, Picture
+from inference_service.engine import AppliedAdapter, HostAdapter, Picture
 from inference_service.events import Progress
 from inference_service.generation import GenerationRequest, ImageTask
 
@@ -62,8 +62,12 @@ class DiffusersEngine:
         self._batch_size = batch_size
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="denoising")
 
-    def read_adapter(self, body: bytes) -> Mapping[str, Tensor]:
-        return read_adapter(body, self._blank_modules)
+    def read_adapter(self, body: bytes) -> HostAdapter:
+        tensors = read_adapter(body, self._blank_modules)
+        return HostAdapter(tensors, sum(tensor.nbytes for tensor in tensors.values()))
+
+    def in_slots(self) -> frozenset[str]:
+        return self._adapters.digests
 
     async def generate(
         self, request: GenerationRequest, adapters: Sequence[AppliedAdapter]
@@ -152,12 +156,16 @@ class LoadedAdapters:
         self._modules = modules
         self._names: OrderedDict[str, None] = OrderedDict()
 
+    @property
+    def digests(self) -> frozenset[str]:
+        return frozenset(tuple(self._names))
+
     def apply(self, adapters: Sequence[AppliedAdapter]) -> None:
         """Make the pipeline wear these adapters and no others."""
         weights: dict[str, float] = {}
         for adapter in adapters:
             if adapter.digest not in self._names:
-                put_on(self._modules, adapter.tensors, adapter.digest)
+                put_on(self._modules, adapter.content.tensors, adapter.digest)
             self._names[adapter.digest] = None
             self._names.move_to_end(adapter.digest)
             # Two adapters may have the same file; they are one with both their weights.

@@ -18,13 +18,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class HostAdapter:
+    """An adapter in host memory, checked against the engine's base model."""
+
+    tensors: "Mapping[str, Tensor]"
+    """By the names of its file."""
+    size_bytes: int
+    """What it takes there."""
+
+
+@dataclass(frozen=True)
 class AppliedAdapter:
     """An adapter version to apply. `digest` is the SHA-256 (hex) of its file, so equal digests mean equal tensors."""
 
     name: AdapterVersionName
     digest: str
     weight: float
-    tensors: "Mapping[str, Tensor]"
+    content: HostAdapter
 
 
 @dataclass(frozen=True)
@@ -38,11 +48,15 @@ class Picture:
 class Engine(Protocol):
     """Denoises for one base model."""
 
-    def read_adapter(self, body: bytes) -> "Mapping[str, Tensor]":
-        """Tensors of an adapter file, checked against this engine's base model. Blocks; may be called from any thread.
+    def read_adapter(self, body: bytes) -> HostAdapter:
+        """An adapter file, checked against this engine's base model. Blocks; may be called from any thread.
 
         Raises base_models.adapter_file.AdapterInvalid.
         """
+        ...
+
+    def in_slots(self) -> frozenset[str]:
+        """Digests of the adapters that the next step could use without a copy to the device. From any thread."""
         ...
 
     def generate(

@@ -1,7 +1,7 @@
 """The inference service over a loopback port with a fake engine and an in-memory store."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from base_models.catalog import read_allow_list
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission
-from inference_service.engine import AppliedAdapter, Picture
+from inference_service.engine import AppliedAdapter, HostAdapter, Picture
 from inference_service.events import Progress
 from inference_service.generation import MAX_IMAGES, GenerationRequest, ImageTask
 from inference_service.servicer import InferenceServicer
@@ -46,10 +46,13 @@ class FakeEngine:
         self.begun = asyncio.Event()
         self.freed = asyncio.Event()
 
-    def read_adapter(self, body: bytes) -> Mapping[str, Any]:
+    def read_adapter(self, body: bytes) -> HostAdapter:
         if body == BROKEN_FILE:
             raise AdapterInvalid("a fake reason")
-        return {}
+        return HostAdapter({}, len(body))
+
+    def in_slots(self) -> frozenset[str]:
+        return frozenset(adapter.digest for adapter in self.adapters)
 
     async def generate(
         self, request: GenerationRequest, adapters: Sequence[AppliedAdapter]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from base_models.stable_diffusion import adaptable_modules
 from inference_service.diffusers_engine import DiffusersEngine, LoadedAdapters, decode, denoise
-from inference_service.engine import AppliedAdapter, Picture
+from inference_service.engine import AppliedAdapter, HostAdapter, Picture
 from inference_service.events import Progress
 from inference_service.generation import GenerationRequest, Prompt
 from service_kit.names import AdapterVersionName
@@ -244,7 +244,7 @@ def test_the_longest_unused_adapters_are_unloaded(plain_pipeline: Any, monkeypat
         body = _adapter(plain_pipeline, "with-text-encoder", seed)
         digest = hashlib.sha256(body).hexdigest()
         tensors = safetensors.torch.load(body)
-        loaded.apply([AppliedAdapter(AdapterVersionName("default", "test", 1), digest, 1.0, tensors)])
+        loaded.apply([AppliedAdapter(AdapterVersionName("default", "test", 1), digest, 1.0, HostAdapter(tensors, 0))])
     for module in adaptable_modules(pipeline).values():
         assert len(module.peft_config) == 2
         assert digest in module.peft_config
