@@ -6,7 +6,7 @@ Shapes: B batch, C channels, H/W height and width, T tokens, D features. Pixels 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -30,9 +30,15 @@ class BaseModel(Protocol):
     """Modules that adapters may change, by what their keys begin with in an adapter file; the denoiser first."""
     prediction: Prediction
     """What the denoiser predicts."""
+    scheduler_config: Mapping[str, Any]
+    """Of the scheduler that it was published with: noise levels, timesteps, prediction; as diffusers' classes take it."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of B prompts. Prompts that are too long were refused before; they are not cut here."""
+        ...
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """C, H, W of the latents of a picture with this size in pixels."""
         ...
 
     def encode_images(self, pixels_BCHW: Tensor) -> Tensor:

@@ -69,6 +69,7 @@ class StableDiffusion:
         self.pipeline = load_pipeline(entry, device, torch.float32)
         self.denoiser = self.pipeline.unet.to(memory_format=torch.channels_last)
         self.adaptable = adaptable_modules(self.pipeline)
+        self.scheduler_config = dict(self.pipeline.scheduler.config)
         self._noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
         self.prediction = self._noise.config.prediction_type
         self._alphas_cumprod = self._noise.alphas_cumprod.to(device)
@@ -76,6 +77,10 @@ class StableDiffusion:
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         tokens = self.pipeline.tokenizer(list(prompts), padding="max_length", return_tensors="pt").input_ids
         return {"prompt_BTD": self.pipeline.text_encoder(tokens.to(self.device))[0]}
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        factor = self.pipeline.vae_scale_factor
+        return self.denoiser.config.in_channels, height // factor, width // factor
 
     def encode_images(self, pixels_BCHW: Tensor) -> Tensor:
         encoded = self.pipeline.vae.encode(pixels_BCHW.to(self.device))

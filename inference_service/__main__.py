@@ -26,7 +26,7 @@ from service_kit.serving import Endpoint, StartError, check_ports, connect_store
 from service_kit.settings import PREFIX, read_settings
 
 if TYPE_CHECKING:
-    from inference_service.diffusers_engine import DiffusersEngine
+    from inference_service.denoising.step_engine import StepEngine
 
 _SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
 # Threads wait for the store most of the time; one that does not answer must not hold up the encoding of images.
@@ -35,7 +35,7 @@ _THREADS = 32
 
 def load_engines(entries: list[BaseModelEntry], batch_size: int) -> dict[str, "DiffusersEngine"]:
     """Load every base model. Takes about ten seconds, most of it imports."""
-    from inference_service.diffusers_engine import DiffusersEngine
+    from inference_service.denoising.step_engine import StepEngine
 
     return {entry.name: DiffusersEngine(entry, batch_size) for entry in entries}
 
@@ -60,7 +60,7 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(_THREADS))
     # In a pool of its own: the end of the loop waits for the default one, and would hold back the text of a StartError.
-    loading = loop.run_in_executor(ThreadPoolExecutor(1), load_engines, entries, settings.inference_batch_size)
+    loading = loop.run_in_executor(ThreadPoolExecutor(1), load_engines, entries, settings)
     store = await connect_store(settings.store)
     engines = await loading
 

@@ -22,7 +22,7 @@ class HostAdapter:
     """An adapter in host memory, checked against the engine's base model."""
 
     tensors: "Mapping[str, Tensor]"
-    """By the names of its file."""
+    """By the names of its file; empty where the engine keeps them in a form of its own."""
     size_bytes: int
     """What it takes there."""
 
@@ -45,6 +45,9 @@ class Picture:
     pixels_HWC: "NDArray[numpy.uint8]"
 
 
+EngineEvent = Progress | Picture
+
+
 class Engine(Protocol):
     """Denoises for one base model."""
 
@@ -61,7 +64,7 @@ class Engine(Protocol):
 
     def generate(
         self, request: GenerationRequest, adapters: Sequence[AppliedAdapter]
-    ) -> AsyncGenerator[Progress | Picture, Any]:
+    ) -> AsyncGenerator[EngineEvent, Any]:
         """Yield every image as it is finished, in any order, and Progress before the first step and after each.
 
         Closing or cancelling the iteration frees the work within one denoising step; before the first step nothing is

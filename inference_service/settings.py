@@ -24,8 +24,13 @@ class InferenceSettings(BaseModel):
     """Where to serve gRPC health in plaintext, for probes."""
     inference_reflection: bool = True
     """Whether callers may list the services and messages."""
-    inference_batch_size: int = Field(default=4, ge=1, le=64)
-    """Images denoised together, all of one request. More is faster per image and takes more memory."""
+    inference_batch_size: int = Field(default=16, ge=1, le=256)
+    """Most images of the default size in one denoising step; fewer of larger ones. More is faster for all together, and
+    takes more memory."""
+    inference_slot_rank: int = Field(default=16, ge=1, le=128)
+    """Largest rank of adapters that share steps with others. Those above it, and DoRA, run in steps of their own."""
+    inference_slot_bytes: int = Field(default=1024**3, ge=0)
+    """Memory on the device for adapters that are ready to use; there is room for at least those of one request."""
     inference_images_waiting: int = Field(default=MAX_IMAGES, ge=MAX_IMAGES)
     """Images admitted and not yet finished; beyond it Generate answers RESOURCE_EXHAUSTED. A whole request must fit."""
     inference_cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "personae" / "adapters")
