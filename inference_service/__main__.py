@@ -33,11 +33,20 @@ _SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_na
 _THREADS = 32
 
 
-def load_engines(entries: list[BaseModelEntry], batch_size: int) -> dict[str, "DiffusersEngine"]:
+def load_engines(entries: list[BaseModelEntry], settings: InferenceSettings) -> dict[str, "StepEngine"]:
     """Load every base model. Takes about ten seconds, most of it imports."""
-    from inference_service.denoising.step_engine import StepEngine
+    from inference_service.denoising.step_engine import StepEngine, load_base_model
 
-    return {entry.name: DiffusersEngine(entry, batch_size) for entry in entries}
+    return {
+        entry.name: StepEngine(
+            entry,
+            load_base_model(entry),
+            settings.inference_batch_size,
+            settings.inference_slot_rank,
+            settings.inference_slot_bytes,
+        )
+        for entry in entries
+    }
 
 
 async def main() -> None:
