@@ -165,6 +165,21 @@ def _add_to_convolution(layer: Any, x: Tensor, output: Tensor, down_MIR: Tensor,
     return sum_MPO.view(output_NHWO.shape).permute(0, 3, 1, 2)
 
 
+def adaptable_layers(modules: Mapping[str, torch.nn.Module]) -> dict[str, torch.nn.Module]:
+    """All layers that an adapter could change, by their names in adapter files. modules: by the prefix of the names."""
+    return {
+        f"{prefix}.{name}": layer
+        for prefix, module in modules.items()
+        for name, layer in module.named_modules()
+        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d))
+    }
+
+
+def with_endings(layers: Mapping[str, torch.nn.Module], endings: Sequence[str]) -> dict[str, torch.nn.Module]:
+    """Those that are called so: what our own adapters change, and what slots have room for."""
+    return {name: layer for name, layer in layers.items() if name.endswith(tuple(f".{ending}" for ending in endings))}
+
+
 def _halves(garment: Garment, layout: SlotLayout) -> dict[str, tuple[Tensor, Tensor, Tensor | None]]:
     """A, B and magnitudes of each layer."""
     if isinstance(garment.part, PackedAdapter):

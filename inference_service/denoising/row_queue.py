@@ -7,7 +7,7 @@ a long one, and who sends more waits longer only behind himself.
 """
 
 from bisect import insort
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,8 +22,8 @@ class QueuedRow(Protocol):
         ...
 
     @property
-    def work(self) -> float:
-        """Of all its steps; any unit, the same for all rows."""
+    def remaining_work(self) -> float:
+        """Of the steps before it; any unit, the same for all rows."""
         ...
 
 
@@ -55,11 +55,11 @@ class RowQueue(Generic[R]):
 
     def add(self, rows: Sequence[R], project: str) -> None:
         """Rows of one new request, in the order in which they are wanted."""
-        # Shared with the project's other requests, its part of the work takes as many times as long.
-        sharers = 1 + len({entry.request for entry in self._entries if entry.project == project})
-        tag, request = self._virtual_time, self._added
+        work, request = sum(row.remaining_work for row in rows), self._added
+        # While it is served, each of the project's other requests gets as much, or what it still needs.
+        tag = self._virtual_time + sum(min(work, other) for other in self._requests_of(project))
         for row in rows:
-            tag += sharers * row.work
+            tag += row.remaining_work
             insort(self._entries, _Entry(tag, self._added, project, request, row))
             self._added += 1
 
@@ -80,7 +80,7 @@ class RowQueue(Generic[R]):
 
     def served(self, work: float) -> None:
         """Note the work of a step that was made."""
-        projects = len(Counter(entry.project for entry in self._entries))
+        projects = len({entry.project for entry in self._entries})
         self._virtual_time += work / max(projects, 1)
 
     def remove(self, rows: Iterable[R]) -> None:
@@ -90,6 +90,14 @@ class RowQueue(Generic[R]):
             self._entries = [entry for entry in self._entries if id(entry.row) not in gone]
         if not self._entries:
             self._virtual_time = 0.0
+
+    def _requests_of(self, project: str) -> Iterable[float]:
+        """The remaining work of each."""
+        works: dict[int, float] = defaultdict(float)
+        for entry in self._entries:
+            if entry.project == project:
+                works[entry.request] += entry.row.remaining_work
+        return works.values()
 
     def rows(self) -> list[R]:
         """All of them, the next ones first."""

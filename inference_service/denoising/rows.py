@@ -75,9 +75,9 @@ class Row:
         return float(height * width * (1 if self.unconditional is None else 2))
 
     @property
-    def work(self) -> float:
-        """Of all its steps."""
-        return self.step_work * len(self.path.steps)
+    def remaining_work(self) -> float:
+        """Of the steps before it."""
+        return self.step_work * (len(self.path.steps) - self.place)
 
     @property
     def next_step(self) -> Step:

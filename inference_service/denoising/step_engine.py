@@ -15,7 +15,8 @@ from base_models.adapter_file import read_adapter
 from base_models.catalog import BaseModelEntry
 from base_models.family import BaseModel, Conditioning
 from base_models.stable_diffusion import StableDiffusion, without_weights
-from inference_service.denoising.adapted_layers import AdaptedLayers
+from inference_service.denoising.adapted_layers import AdaptedLayers, adaptable_layers, with_endings
+from inference_service.denoising.beginning import begin
 from inference_service.denoising.denoiser import Denoiser
 from inference_service.denoising.latent_decoding import LatentDecoder
 from inference_service.denoising.outfits import Outfit, SlottedAdapter, outfit, slotted
@@ -23,7 +24,6 @@ from inference_service.denoising.prompt_encoding import PromptEncoder
 from inference_service.denoising.rows import Job, Row, RowGroup
 from inference_service.denoising.slots import SlotBank, SlotLayout
 from inference_service.denoising.step_loop import EngineCounters, StepLoop
-from inference_service.denoising.trajectories import trajectory
 from inference_service.engine import AppliedAdapter, EngineEvent, HostAdapter, Picture
 from inference_service.generation import MAX_ADAPTERS, GenerationRequest
 
@@ -50,15 +50,17 @@ class StepEngine:
         # Files are checked against modules without weights: the real ones may be computing in another thread.
         self._blank_modules = {prefix: without_weights(module) for prefix, module in base.adaptable.items()}
         self._prefix, *others = base.adaptable
-        denoiser = SlotLayout(_targets(base, [self._prefix], base.lora_modules("all")), slot_rank)
-        text = SlotLayout(_targets(base, others, base.text_encoder_lora_modules()), slot_rank)
+        layers = adaptable_layers({self._prefix: base.denoiser})
+        text_layers = adaptable_layers({prefix: base.adaptable[prefix] for prefix in others})
+        denoiser = SlotLayout(with_endings(layers, base.lora_modules("all")), slot_rank)
+        text = SlotLayout(with_endings(text_layers, base.text_encoder_lora_modules()), slot_rank)
         dtype = base.denoiser.dtype
         slots = max(slot_bytes // (dtype.itemsize * (denoiser.size + text.size)), MAX_ADAPTERS)
         self._bank = SlotBank(denoiser, slots, base.device, dtype)
         self._text_bank = SlotBank(text, slots, base.device, dtype)
-        self._encoder = PromptEncoder(base, AdaptedLayers(_layers(base, others), self._text_bank))
+        self._encoder = PromptEncoder(base, AdaptedLayers(text_layers, self._text_bank))
         self._decoder = LatentDecoder(base, batch_size)
-        denoise = Denoiser(base, AdaptedLayers(_layers(base, [self._prefix]), self._bank)).advance
+        denoise = Denoiser(base, AdaptedLayers(layers, self._bank)).advance
         self._loop = StepLoop(denoise, self._decoder.decode, self._limit, slots)
         self._wake = threading.Condition()
         self._is_closed = False
@@ -92,7 +94,7 @@ class StepEngine:
         job = Job(request, outfit((digest, weight, content.denoiser) for digest, weight, content in contents), tell)
         text_outfit = outfit((digest, weight, content.text) for digest, weight, content in contents)
         try:
-            self._submit(await self._rows(job, text_outfit))
+            self._submit(await self._begin(job, text_outfit))
             missing = len(request.tasks)
             while missing:
                 event = await events.get()
@@ -112,30 +114,14 @@ class StepEngine:
         self._encoder.close()
         self._decoder.close()
 
-    async def _rows(self, job: Job, text_outfit: Outfit) -> list[Row]:
+    async def _begin(self, job: Job, text_outfit: Outfit) -> list[Row]:
         request = job.request
-        texts = [prompt.text for prompt in request.prompts]
         is_guided = request.guidance_scale > 1
-        wanted = [
-            self._encoder.encode(text, text_outfit)
-            for text in [*texts, request.negative_prompt][: len(texts) + is_guided]
-        ]
+        texts = [prompt.text for prompt in request.prompts] + [request.negative_prompt] * is_guided
+        wanted = [self._encoder.encode(text, text_outfit) for text in texts]
         encoded: list[Conditioning] = await asyncio.gather(*map(asyncio.wrap_future, wanted))
-        path = trajectory(request.scheduler, self._base.scheduler_config, request.steps)
-        shape = self._base.latent_shape(request.width, request.height)
-        return [
-            Row(
-                job,
-                task,
-                path,
-                encoded[task.prompt_index],
-                encoded[-1] if is_guided else None,
-                # One generator an image, on the CPU: its noise depends on neither its neighbours nor the device.
-                path.start_scale
-                * torch.randn((1, *shape), generator=torch.Generator().manual_seed(task.seed))[0].to(self._base.device),
-            )
-            for task in request.tasks
-        ]
+        # Drawing the noise of many images takes time that the event loop does not have.
+        return await asyncio.to_thread(begin, self._base, job, encoded, encoded[-1] if is_guided else None)
 
     def _submit(self, rows: list[Row]) -> None:
         with self._wake:
@@ -152,22 +138,3 @@ class StepEngine:
         """Most images of a group in one forward pass: fewer of larger ones, so that they take the same memory."""
         _, height, width = group.shape
         return max(1, min(self._batch_size, self._batch_size * self._default_area // (height * width)))
-
-
-def _layers(base: BaseModel, prefixes: Sequence[str]) -> dict[str, torch.nn.Module]:
-    """All layers of these modules that an adapter could change, by their names in adapter files."""
-    return {
-        f"{prefix}.{name}": layer
-        for prefix in prefixes
-        for name, layer in base.adaptable[prefix].named_modules()
-        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d))
-    }
-
-
-def _targets(base: BaseModel, prefixes: Sequence[str], endings: Sequence[str]) -> dict[str, torch.nn.Module]:
-    """Those among them that our own adapters change: what slots have room for."""
-    return {
-        name: layer
-        for name, layer in _layers(base, prefixes).items()
-        if any(name.endswith(f".{ending}") for ending in endings)
-    }

@@ -39,7 +39,7 @@ class Trajectory:
 
     steps: tuple[Step, ...]
     signal: tuple[float, ...]
-    """Before each step and after the last: latents are `signal * picture + noise_scale * noise` there."""
+    """Where each step begins, and after the last: latents are `signal * picture + noise_scale * noise` there."""
     noise_scale: tuple[float, ...]
     start_scale: float
     """What pure noise is multiplied by to begin with the first step."""
@@ -69,11 +69,10 @@ def _ddim(config: Mapping[str, Any], step_count: int, first_step: int) -> Trajec
         # The noise in x is (x - signal * clean) / noise.
         kept = math.sqrt(1 - after) / noise
         steps.append(Step(timestep, 1.0, clean_from_x, clean_from_m, kept, math.sqrt(after) - kept * signal, 0.0))
-    levels = [*alphas, afterwards[-1]]
     return Trajectory(
         tuple(steps),
-        signal=tuple(math.sqrt(level) for level in levels),
-        noise_scale=tuple(math.sqrt(1 - level) for level in levels),
+        signal=(*(math.sqrt(alpha) for alpha in alphas), 1.0),
+        noise_scale=(*(math.sqrt(1 - alpha) for alpha in alphas), 0.0),
         start_scale=float(scheduler.init_noise_sigma),
     )
 
