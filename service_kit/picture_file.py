@@ -4,7 +4,6 @@ Its one rule: nothing is decoded before its header has been judged, and nothing 
 """
 
 import io
-from collections.abc import Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -46,7 +45,7 @@ class PictureRefused(Exception):
         self.flaw, self.detail = flaw, detail
 
 
-def opened(body: bytes, formats: Sequence[str], formats_in_words: str, max_pixels: int) -> Image.Image:
+def opened(body: bytes, formats: tuple[str, ...], formats_in_words: str, max_pixels: int) -> Image.Image:
     """A file whose header could be read, in one of Pillow's `formats`; not judged yet. Raises PictureRefused."""
     try:
         return Image.open(io.BytesIO(body), formats=formats)

@@ -1,0 +1,1 @@
+"""The engine that batches by denoising step."""
