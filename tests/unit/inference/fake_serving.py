@@ -45,6 +45,7 @@ class FakeEngine:
         self.gate.set()
         self.computed: list[ImageTask] = []
         self.adapters: Sequence[AppliedAdapter] = ()
+        self.requests: list[GenerationRequest] = []
         self.begun = asyncio.Event()
         self.freed = asyncio.Event()
 
@@ -61,6 +62,7 @@ class FakeEngine:
     ) -> AsyncGenerator[Progress | Picture, Any]:
         self.begun.set()
         self.adapters = adapters
+        self.requests.append(request)
         try:
             await self.gate.wait()
             for task in request.tasks:
