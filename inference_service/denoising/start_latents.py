@@ -27,8 +27,8 @@ from torch import Tensor
 def noised(latents_BCHW: Tensor, noise_BCHW: Tensor, signal_B: Tensor, noise_B: Tensor) -> Tensor:
     """Latents of a picture as they stand where a step begins: a z + s e (Song et al. 2020, eq. 4; SDEdit, alg. 1).
 
-    Where a masked request has strength 1, diffusers begins at noise alone: pass signal 0 and the scheduler's
-    `init_noise_sigma`. Without a mask it begins here at any strength.
+    Where a masked request has strength 1, diffusers begins at noise alone, as without a picture: signal 0 and the
+    scheduler's `init_noise_sigma`. Without a mask it begins here at any strength.
     """
     return _rows(signal_B) * latents_BCHW + _rows(noise_B) * noise_BCHW
 
