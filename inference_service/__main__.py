@@ -7,6 +7,7 @@ import asyncio
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -18,6 +19,7 @@ from inference_service.adapters import Adapters
 from inference_service.admission import Admission
 from inference_service.servicer import InferenceServicer
 from inference_service.settings import OTHER_PROCESSES, InferenceSettings
+from inference_service.start_pictures import read_dataset_image
 from inference_service.studio import ServedBaseModel, Studio
 from personae.v1 import inference_pb2
 from personae.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
@@ -79,7 +81,8 @@ async def main() -> None:
     }
     cache = AdapterCache(store, settings.inference_cache_dir, settings.inference_cache_bytes)
     admission = Admission(settings.inference_images_waiting, time.monotonic)
-    studio = Studio(served, Adapters(store, cache, time.monotonic), admission, time.monotonic)
+    read_image = partial(read_dataset_image, store)
+    studio = Studio(served, Adapters(store, cache, time.monotonic), admission, time.monotonic, read_image)
     # The stubs call every rpc abstract; those that are not built yet are the generated base class's.
     servicer = InferenceServicer(studio)  # type: ignore[abstract]
 

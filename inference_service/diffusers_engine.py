@@ -18,7 +18,10 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
 )
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,9 +29,11 @@ from base_models.adapter_file import read_adapter
 from base_models.catalog import BaseModelEntry, SchedulerName
 from base_models.stable_diffusion import adaptable_modules, load_pipeline, without_weights
 from base_models.worn_adapters import drop, put_on, wear
+from inference_service.denoising.start_latents import pixels_of
 from inference_service.engine import AppliedAdapter, HostAdapter, Picture
 from inference_service.events import Progress
 from inference_service.generation import GenerationRequest, ImageTask
+from inference_service.start_pictures import Start
 
 _SCHEDULERS: dict[SchedulerName, type[Any]] = {
     "ddim": DDIMScheduler,
@@ -110,7 +115,7 @@ class DiffusersEngine:
             def on_step(completed: int, indices: tuple[int, ...] = indices) -> None:
                 if abandoned.is_set():
                     raise _Abandoned
-                tell(Progress(indices, completed, request.steps))
+                tell(Progress(indices, completed, request.steps_run))
 
             on_step(0)
             self._pipeline.scheduler = _SCHEDULERS[request.scheduler].from_config(self._scheduler_config)
@@ -126,20 +131,47 @@ def denoise(pipeline: Pipeline, request: GenerationRequest, tasks: Sequence[Imag
         on_step(step + 1)
         return tensors
 
-    output = pipeline(
+    drawing, placed = _drawing(pipeline, request, len(tasks))
+    output = drawing(
         prompt=[request.prompts[task.prompt_index].text for task in tasks],
         negative_prompt=[request.negative_prompt] * len(tasks),
         # One generator an image, on the CPU: its noise depends on neither its neighbours nor the device.
         generator=[torch.Generator().manual_seed(task.seed) for task in tasks],
         guidance_scale=request.guidance_scale,
         num_inference_steps=request.steps,
-        width=request.width,
-        height=request.height,
         output_type="latent",
         callback_on_step_end=after_step,
+        **placed,
     )
     latents_BCHW: Tensor = output.images
     return latents_BCHW
+
+
+def _drawing(pipeline: Pipeline, request: GenerationRequest, images: int) -> tuple[Pipeline, dict[str, Any]]:
+    """Which of diffusers' pipelines draws the request, of the same parts, and what only that one is told."""
+    size = {"width": request.width, "height": request.height}
+    start = request.start
+    if start is None:
+        return pipeline, size
+    kind = StableDiffusionImg2ImgPipeline if start.mask_HW is None else StableDiffusionInpaintPipeline
+    drawing = kind(**pipeline.components, requires_safety_checker=False)
+    drawing.set_progress_bar_config(disable=True)
+    latents_BCHW = encode(pipeline, start).repeat(images, 1, 1, 1)
+    told = {"image": latents_BCHW, "strength": start.strength}
+    if start.mask_HW is None:
+        return drawing, told
+    # Only a network with inputs for it would look at the masked picture; without one, the pipeline would encode it.
+    masked = {"mask_image": torch.tensor(start.mask_HW)[None, None], "masked_image_latents": latents_BCHW}
+    return drawing, {**size, **told, **masked}
+
+
+@torch.no_grad()
+def encode(pipeline: Pipeline, start: Start) -> Tensor:
+    """Latents_1CHW of the picture: the mean where there is a posterior, so that the noise is the first thing drawn."""
+    vae = pipeline.vae
+    pixels_1CHW = pixels_of(torch.tensor(start.picture_HWC)).to(vae.device, vae.dtype)
+    latents_1CHW: Tensor = retrieve_latents(vae.encode(pixels_1CHW), sample_mode="argmax") * vae.config.scaling_factor
+    return latents_1CHW
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A request for images, before and after its check. Pure: tokens are counted and seeds drawn by what is passed in.
+"""A request for images, before and after its check. Pure: tokens, seeds and pictures come from what is passed in.
 
 A `GenerationDraft` is what a caller sent. `check` turns it into a `GenerationRequest`, in which nothing is missing, or
 raises InvalidRequest with everything that is wrong.
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from base_models.catalog import BaseModelEntry, SchedulerName
+from inference_service.start_pictures import ReadImage, Start, StartDraft, first_step, open_start
 from service_kit.errors import Violations
 from service_kit.names import AdapterName, AdapterVersionName, MalformedName, parse_adapter
 
@@ -59,6 +60,7 @@ class GenerationDraft:
     file_format: str | None = None
     preview_every: int = 0
     delivery: str = "inline"
+    start: StartDraft | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,17 @@ class GenerationRequest:
     width: int
     height: int
     file_format: FileFormat
+    start: Start | None = None
+
+    @property
+    def first_step(self) -> int:
+        """The first denoising step that is run, of `steps`, from 0."""
+        return 0 if self.start is None else first_step(self.steps, self.start.strength)
+
+    @property
+    def steps_run(self) -> int:
+        """Denoising steps that each image takes."""
+        return self.steps - self.first_step
 
     @property
     def tasks(self) -> tuple[ImageTask, ...]:
@@ -115,10 +128,12 @@ def check(
     allowed: tuple[str, ...],
     count_tokens: Callable[[str], int],
     draw_seed: Callable[[], int],
+    read_image: ReadImage,
 ) -> GenerationRequest:
     """Fill in the defaults of `base_model`, which the draft names or implies. Raises InvalidRequest.
 
     allowed: the names of all base models that are served; where the draft names none of them, `base_model` is any.
+    Where all else is right, an uploaded picture to start from is read: what `read_image` raises is raised.
     """
     violations = Violations()
     violations.check(
@@ -159,6 +174,7 @@ def check(
             size,
             f"a multiple of {base_model.size_step} from {base_model.min_size} to {base_model.max_size}",
         )
+    opened = None if draft.start is None else open_start(draft.start, steps, violations)
     violations.raise_if_any()
     return GenerationRequest(
         base_model=base_model.name,
@@ -175,6 +191,7 @@ def check(
         width=width,
         height=height,
         file_format=file_format,  # type: ignore[arg-type]
+        start=None if opened is None else opened.fitted(width, height, read_image),
     )
 
 

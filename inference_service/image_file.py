@@ -41,6 +41,13 @@ class Provenance:
             {"adapter": str(adapter.name), "digest": adapter.digest, "weight": adapter.weight}
             for adapter in self.adapters
         ]
+        start = {}
+        if request.start is not None:
+            start = {
+                "strength": str(request.start.strength),
+                "start_digest": request.start.digest,
+                "mask_digest": request.start.mask_digest,
+            }
         return {
             "prompt": request.prompts[self.task.prompt_index].text,
             "negative_prompt": request.negative_prompt,
@@ -51,6 +58,7 @@ class Provenance:
             "steps": str(request.steps),
             "guidance_scale": str(request.guidance_scale),
             "scheduler": request.scheduler,
+            **start,
         }
 
 

@@ -19,6 +19,7 @@ from inference_service.engine import AppliedAdapter, Engine, Picture
 from inference_service.events import Accepted, Done, Event, FinishedImage, Queued
 from inference_service.generation import GenerationDraft, WantedAdapter, check
 from inference_service.image_file import Provenance, encode, media_type
+from inference_service.start_pictures import ReadImage
 from service_kit.errors import ServiceError
 from service_kit.names import MalformedName, parse_adapter
 
@@ -46,17 +47,25 @@ class Studio:
         adapters: Adapters,
         admission: Admission,
         clock: Callable[[], float],
+        read_image: ReadImage,
     ) -> None:
         self.served = served
         self.admission = admission
         self._adapters = adapters
         self._clock = clock
+        self._read_image = read_image
 
     async def generate(self, draft: GenerationDraft) -> AsyncGenerator[Event, Any]:
         """Yield the events of one generation. Raises a ServiceError instead of Accepted, hardly ever later."""
         base = await asyncio.to_thread(self._base_model_of, draft)
         request = await asyncio.to_thread(
-            check, draft, base.entry, tuple(self.served), base.count_tokens, lambda: secrets.randbelow(_DRAWN_SEEDS)
+            check,
+            draft,
+            base.entry,
+            tuple(self.served),
+            base.count_tokens,
+            lambda: secrets.randbelow(_DRAWN_SEEDS),
+            self._read_image,
         )
         with self.admission.admit(len(request.tasks)) as ticket:
             adapters = await asyncio.to_thread(self._fetch, request.adapters, base)

@@ -12,6 +12,7 @@ from base_models.catalog import SchedulerName
 from inference_service.admission import Admission
 from inference_service.events import Accepted, Done, Event, FinishedImage, Progress, Queued
 from inference_service.generation import AdapterDraft, FileFormat, GenerationDraft, GenerationRequest, PromptDraft
+from inference_service.start_pictures import Start, StartDraft
 from inference_service.studio import ServedBaseModel
 from personae.v1 import inference_pb2 as pb
 
@@ -49,6 +50,17 @@ def to_draft(request: pb.GenerateRequest) -> GenerationDraft:
         file_format=_FORMAT_NAMES.get(request.format, str(request.format)) if request.format else None,
         preview_every=request.preview_every,
         delivery="inline" if request.delivery in _INLINE else str(request.delivery),
+        start=_start_draft(request.start) if request.HasField("start") else None,
+    )
+
+
+def _start_draft(start: pb.StartPicture) -> StartDraft:
+    chosen = start.WhichOneof("picture")
+    return StartDraft(
+        content=start.content if chosen == "content" else None,
+        image=start.image if chosen == "image" else None,
+        strength=start.strength if start.HasField("strength") else None,
+        mask=start.mask,
     )
 
 
@@ -102,7 +114,12 @@ def _effective_request(request: GenerationRequest) -> pb.GenerateRequest:
         width=request.width,
         height=request.height,
         format=_FORMATS[request.file_format],
+        start=None if request.start is None else _start(request.start),
     )
+
+
+def _start(start: Start) -> pb.StartPicture:
+    return pb.StartPicture(image=None if start.image is None else str(start.image), strength=start.strength)
 
 
 def _image(image: FinishedImage) -> pb.GenerateResponse.Image:

@@ -11,6 +11,7 @@ ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 DEFAULT_PROJECT = "default"
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _VERSION = re.compile(r"[1-9][0-9]{0,5}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class MalformedName(ValueError):
@@ -54,6 +55,26 @@ class DatasetName:
 
     def __str__(self) -> str:
         return f"projects/{self.project}/datasets/{self.dataset}"
+
+
+@dataclass(frozen=True, order=True)
+class DatasetImageName:
+    """`projects/{project}/datasets/{dataset}/images/{digest}`: a stored picture, by the SHA-256 (hex) of its bytes."""
+
+    dataset: DatasetName
+    digest: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse a name. Raises MalformedName."""
+        stem, separator, digest = text.rpartition("/images/")
+        if not separator or _DIGEST.fullmatch(digest) is None:
+            form = "projects/{project}/datasets/{dataset}/images/{digest}"
+            raise MalformedName(f"found {_shown(text)}; allowed is {form}, the digest in 64 hex digits")
+        return cls(DatasetName.parse(stem), digest)
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/images/{self.digest}"
 
 
 @dataclass(frozen=True, order=True)

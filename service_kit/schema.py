@@ -12,7 +12,7 @@ _VERSION_DIGITS = 6
 _SEQUENCE_DIGITS = 12
 
 
-# Datasets. Written by TrainerService, read by TrainerService and workers.
+# Datasets. Written by TrainerService, read by TrainerService and workers; pictures also by InferenceService.
 
 
 def incoming_prefix(project: ProjectName, incoming_id: str) -> str:

@@ -10,14 +10,13 @@ from datetime import datetime
 
 from service_kit.document import Document
 from service_kit.names import DatasetName
+from service_kit.picture_file import same_proportions
 from trainer_service.dataset_advice import MINIMUM_IMAGES, advice
 from trainer_service.image_entry import ImageEntry
 from trainer_service.near_duplicates import Gallery
 from trainer_service.picture_doctor import Rejection
 
 MAX_IMAGES = 1000
-# The share by which a mask's proportions may differ from its picture's: both were rounded to pixels.
-_PROPORTIONS_OFF = 0.01
 
 
 class DatasetRecord(Document):
@@ -119,15 +118,10 @@ def _with_masks(images: Sequence[ImageEntry], added: Sequence[ImageEntry]) -> tu
                 f"taken as the mask of {mask.stem}, of which this dataset has no usable picture; send both, or rename"
             )
             known.append(mask.refused(Rejection.MASK_MISFIT, detail))
-        elif _misshapen(mask, known[places[-1]]):
+        elif not same_proportions((mask.width, mask.height), (known[places[-1]].width, known[places[-1]].height)):
             picture = known[places[-1]]
             detail = f"found {mask.width} x {mask.height} for {picture.filename} of {picture.width} x {picture.height}"
             known.append(mask.refused(Rejection.MASK_MISFIT, f"{detail}; allowed are the same proportions"))
         else:
             known[places[-1]] = known[places[-1]].masked(mask)
     return tuple(known)
-
-
-def _misshapen(mask: ImageEntry, picture: ImageEntry) -> bool:
-    across, along = mask.width * picture.height, mask.height * picture.width
-    return abs(across - along) > _PROPORTIONS_OFF * max(across, along)

@@ -9,9 +9,10 @@ import io
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from service_kit import picture_file
+from service_kit.picture_file import WHITE, Flaw, PictureRefused
 from trainer_service.heif import NEEDS, is_heif, register_heif
 from trainer_service.near_duplicates import fingerprint
 from trainer_service.sharpness import is_blurred
@@ -23,24 +24,10 @@ MAX_ASPECT = 4.0
 MAX_STORED_SIDE = 2048
 # Base models that train on more than this enlarge the picture.
 SMALL_SIDE = 256
-_MAX_METADATA_BYTES = 4 * 1024 * 1024
 # A picture whose values differ by less in every channel, once shrunk, shows nothing.
 _BLANK_RANGE = 12
 _FORMATS = ("JPEG", "PNG", "WEBP", *(["HEIF"] if register_heif() else []))
 FORMATS_IN_WORDS = "JPEG, PNG, WebP or HEIC"
-_ORIENTATION = 0x0112
-# What turns a picture of this EXIF orientation upright.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# A mask that is nowhere at least this bright marks nothing.
-_WHITE = 128
 
 
 class Rejection(StrEnum):
@@ -124,7 +111,7 @@ def examine_mask(body: bytes) -> Finding:
     finding, mask = _read(body, "L")
     if mask is None:
         return finding
-    if mask.getextrema()[1] < _WHITE:  # type: ignore[operator]
+    if mask.getextrema()[1] < WHITE:  # type: ignore[operator]
         return _refused(finding, Rejection.BLANK, "the mask is white nowhere; white is where the subject is")
     return replace(finding, png=_png(mask))
 
@@ -143,9 +130,12 @@ def _read(body: bytes, mode: str) -> tuple[Finding, Image.Image | None]:
                 source_height=height,
                 source_format="JPEG" if image.format == "MPO" else str(image.format),
             )
-            _judge_header(image)
+            picture_file.judge_header(image, MAX_PIXELS)
+            _judge_shape(image)
             conversions: list[str] = []
             picture = _normalised(_decoded(image), mode, (width, height), conversions)
+    except PictureRefused as refused:
+        return _refused(found, Rejection(refused.flaw), refused.detail), None
     except _Rejected as rejected:
         return _refused(found, rejected.rejection, rejected.detail), None
     return replace(found, width=picture.width, height=picture.height, conversions=tuple(conversions)), picture
@@ -163,67 +153,39 @@ def _png(picture: Image.Image) -> bytes:
 
 def _opened(body: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(body), formats=_FORMATS)
-    except UnidentifiedImageError:
-        if not is_heif(body):
-            raise _Rejected(Rejection.UNSUPPORTED_FORMAT, f"not a {FORMATS_IN_WORDS} file") from None
+        return picture_file.opened(body, _FORMATS, FORMATS_IN_WORDS, MAX_PIXELS)
+    except PictureRefused as refused:
+        if refused.flaw is not Flaw.UNSUPPORTED_FORMAT or not is_heif(body):
+            raise
         if "HEIF" not in _FORMATS:
-            raise _Rejected(Rejection.UNSUPPORTED_FORMAT, NEEDS) from None
-        raise _Rejected(Rejection.TRUNCATED, "its header cannot be read") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _Rejected(Rejection.PIXELS_EXCEEDED, f"allowed are {MAX_PIXELS:,} pixels") from None
-    except ValueError as error:
-        # Pillow bounds what compressed text chunks may unpack to.
-        raise _Rejected(Rejection.METADATA_TOO_LARGE, f"a text block is too large: {error}") from None
-    except (OSError, SyntaxError) as error:
-        raise _Rejected(Rejection.TRUNCATED, f"its header cannot be read: {error}") from None
+            raise PictureRefused(Flaw.UNSUPPORTED_FORMAT, NEEDS) from None
+        raise PictureRefused(Flaw.TRUNCATED, "its header cannot be read") from None
 
 
-def _judge_header(image: Image.Image) -> None:
+def _judge_shape(image: Image.Image) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise _Rejected(
-            Rejection.PIXELS_EXCEEDED,
-            f"found {width} x {height} = {width * height:,} pixels; allowed are {MAX_PIXELS:,}",
-        )
-    # A phone's MPO holds a second view or a depth map behind an ordinary JPEG; its first frame is the picture.
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise _Rejected(Rejection.ANIMATED, f"found {image.n_frames} frames; allowed is 1")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise _Rejected(Rejection.ASPECT, f"found {width} x {height}; one side may be {MAX_ASPECT:g} times the other")
     if min(width, height) < MIN_SIDE:
         raise _Rejected(Rejection.TOO_SMALL, f"found {width} x {height}; allowed is {MIN_SIDE} pixels a side or more")
-    metadata_bytes = sum(len(value) for value in image.info.values() if isinstance(value, bytes | str))
-    if metadata_bytes > _MAX_METADATA_BYTES:
-        raise _Rejected(
-            Rejection.METADATA_TOO_LARGE, f"found {metadata_bytes:,} bytes; allowed are {_MAX_METADATA_BYTES:,}"
-        )
 
 
 def _decoded(image: Image.Image) -> Image.Image:
     # A JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that is still large enough to scale down from.
     image.draft(None, (MAX_STORED_SIDE, MAX_STORED_SIDE))
-    try:
-        image.load()
-    # A RuntimeError is libheif's, and so is a ValueError that is not of a PNG.
-    except (OSError, SyntaxError, RuntimeError, ValueError) as error:
-        if isinstance(error, ValueError) and image.format == "PNG":
-            raise _Rejected(Rejection.METADATA_TOO_LARGE, f"a text block is too large: {error}") from None
-        raise _Rejected(Rejection.TRUNCATED, f"cannot be decoded: {error}") from None
+    picture_file.decode(image)
     return image
 
 
 def _normalised(image: Image.Image, mode: str, source_size: tuple[int, int], conversions: list[str]) -> Image.Image:
-    turn = _TURNS.get(_orientation(image))
-    if turn is not None:
-        image = image.transpose(turn)
     # pillow-heif has turned the picture already, and says how.
-    if turn is not None or image.info.get("original_orientation") in _TURNS:
+    if {picture_file.orientation(image), image.info.get("original_orientation")} & set(picture_file.TURNS):
         conversions.append("EXIF orientation applied")
+    image = picture_file.upright(image)
     background = "black" if mode == "L" else "white"
     if image.mode != mode:
         conversions.append(f"{_mode_in_words(image, background)} converted to {'grey' if mode == 'L' else mode}")
-        image = _rgb(image, background).convert(mode)
+        image = picture_file.in_mode(image, mode, background)
     if max(source_size) > MAX_STORED_SIDE:
         conversions.append(f"scaled down from {source_size[0]} x {source_size[1]}")
         image = ImageOps.contain(image, (MAX_STORED_SIDE, MAX_STORED_SIDE), Image.Resampling.LANCZOS)
@@ -231,24 +193,6 @@ def _normalised(image: Image.Image, mode: str, source_size: tuple[int, int], con
     clean = Image.new(mode, image.size)
     clean.paste(image)
     return clean
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    # Pillow raises whatever it stumbles over in an EXIF block that is broken; the pixels are none the worse for it.
-    except Exception:
-        return 1
-
-
-def _rgb(image: Image.Image, background: str) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow would clip 16-bit values at 255.
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        layered = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layered.size, background), layered).convert("RGB")
-    return image.convert("RGB")
 
 
 def _mode_in_words(image: Image.Image, background: str) -> str:

@@ -44,7 +44,7 @@ class Generation(Stream[Image]):
         if self._effective is None:
             return self._first_request
         self._places = list(self._missing)
-        return requests.rest_of(self._effective, list(self._missing.values()))
+        return requests.rest_of(self._first_request, self._effective, list(self._missing.values()))
 
     def take(self, message: inference_pb2.GenerateResponse) -> Image | None:
         """The image, where the message is a missing one; of everything else `on_progress` is told."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from personae.errors import InvalidRequest, Violation
-from personae.pictures import Picture
+from personae.pictures import Picture, Source
 from personae.resources import Adapter
+from personae.start_picture import start_picture
 from personae.training_config import TrainingConfig
 from personae.v1 import adapter_pb2, inference_pb2, trainer_pb2, training_pb2
 from personae.vocabulary import AdapterFormat, ImageFormat, Scheduler, number
@@ -125,6 +126,9 @@ def generate(
     width: int | None,
     height: int | None,
     image_format: ImageFormat,
+    start: Source | None,
+    strength: float | None,
+    mask: Source | None,
 ) -> inference_pb2.GenerateRequest:
     """A request for images."""
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -148,6 +152,7 @@ def generate(
             format=inference_pb2.ImageFormat.ValueType(
                 number(inference_pb2.ImageFormat.DESCRIPTOR, "image_format", image_format)
             ),
+            start=start_picture(start, strength, mask),
         )
     except ValueError as error:
         raise InvalidRequest([Violation("generate", str(error))]) from None
@@ -171,15 +176,21 @@ def _seeds_per_prompt(seeds: Seeds | None, prompt_count: int) -> list[list[int]]
 
 
 def rest_of(
-    effective: inference_pb2.GenerateRequest, missing: Sequence[tuple[int, int]]
+    asked: inference_pb2.GenerateRequest,
+    effective: inference_pb2.GenerateRequest,
+    missing: Sequence[tuple[int, int]],
 ) -> inference_pb2.GenerateRequest:
     """The request for what a cut stream did not bring.
 
+    asked: the request as it was first sent.
     effective: the request as the server completed it, with adapter versions, defaults and seeds.
     missing: (prompt index, seed) of each image still wanted, in the order of their indices; the answer counts so too.
     """
     rest = inference_pb2.GenerateRequest()
     rest.CopyFrom(effective)
+    if asked.HasField("start"):
+        # The server repeats its settings, but not the picture's bytes.
+        rest.start.MergeFrom(asked.start)
     del rest.prompts[:]
     for prompt_index in sorted({prompt_index for prompt_index, _ in missing}):
         rest.prompts.add(

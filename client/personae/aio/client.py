@@ -19,7 +19,7 @@ from personae.download import Download, PartFile, export_place
 from personae.generation import Generation, OnProgress
 from personae.images import Image
 from personae.patience import Patience
-from personae.pictures import Sources, gather
+from personae.pictures import Source, Sources, gather
 from personae.requests import AdapterChoice, Seeds
 from personae.resources import Adapter, Dataset, TrainingPlan
 from personae.training_config import TrainingConfig
@@ -244,6 +244,9 @@ class Client:
         width: int | None = None,
         height: int | None = None,
         image_format: ImageFormat = "png",
+        start: Source | None = None,
+        strength: float | None = None,
+        mask: Source | None = None,
         on_progress: OnProgress | None = None,
     ) -> AsyncGenerator[Image, None]:
         """Generate images; yield each as soon as it is finished, in any order. Leaving the iterator cancels the rest.
@@ -253,6 +256,9 @@ class Client:
         to 2; none means the base model alone.
         seeds: one image for each seed of each prompt, `[1, 2]` for all prompts, `[[1], [2]]` for each its own; where
         there are none, the server draws `images_per_prompt` for each prompt, and the images carry them.
+        start: a picture to start from instead of noise: a path, a file's bytes, a Pillow image, or the full name of one
+        in a dataset. strength: how far images may leave it, above 0 to 1; 0.8 where None, with a mask 1.
+        mask: likewise, of the same proportions: only what is white in it is drawn anew.
         Whatever is None or empty is the base model's own choice.
         """
         inference = needed(self._inference, "inference")
@@ -270,5 +276,8 @@ class Client:
             width=width,
             height=height,
             image_format=image_format,
+            start=start,
+            strength=strength,
+            mask=mask,
         )
         return inference.follow(Generation(request, on_progress, inference.patience))

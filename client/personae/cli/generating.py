@@ -28,6 +28,11 @@ def generate(
     width: Annotated[int | None, typer.Option(help="In pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels.")] = None,
     image_format: Annotated[ImageFormat, typer.Option("--format", help="File format.")] = "png",
+    start: Annotated[
+        str | None, typer.Option(metavar="FILE|NAME", help="Picture to start from: a file, or one of a dataset.")
+    ] = None,
+    strength: Annotated[float | None, typer.Option(help="How far to leave that picture, above 0 to 1.")] = None,
+    mask: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG; white is what is drawn anew.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("."),
     inference: Inference = INFERENCE,
     project: Project = "default",
@@ -48,6 +53,9 @@ def generate(
             width=width,
             height=height,
             image_format=image_format,
+            start=start,
+            strength=strength,
+            mask=mask,
             on_progress=bar.show,
         ):
             if image.filtered:

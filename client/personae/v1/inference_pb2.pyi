@@ -146,6 +146,7 @@ class GenerateRequest(google.protobuf.message.Message):
     FORMAT_FIELD_NUMBER: builtins.int
     PREVIEW_EVERY_FIELD_NUMBER: builtins.int
     DELIVERY_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
     base_model: builtins.str
     """Base model; must be one of GetServingInfo's. Empty: that of the adapters, or the server's first."""
     images_per_prompt: builtins.int
@@ -178,6 +179,10 @@ class GenerateRequest(google.protobuf.message.Message):
     def prompts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___GenerateRequest.Prompt]:
         """What to draw, 1 to 64 prompts."""
 
+    @property
+    def start(self) -> global___StartPicture:
+        """A picture to start from instead of noise, for all images of the request. Default: none."""
+
     def __init__(
         self,
         *,
@@ -194,9 +199,10 @@ class GenerateRequest(google.protobuf.message.Message):
         format: global___ImageFormat.ValueType = ...,
         preview_every: builtins.int | None = ...,
         delivery: global___ImageDelivery.ValueType = ...,
+        start: global___StartPicture | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images_per_prompt", b"_images_per_prompt", "_preview_every", b"_preview_every", "_steps", b"_steps", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "images_per_prompt", b"images_per_prompt", "preview_every", b"preview_every", "steps", b"steps", "width", b"width"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images_per_prompt", b"_images_per_prompt", "_preview_every", b"_preview_every", "_steps", b"_steps", "_width", b"_width", "adapters", b"adapters", "base_model", b"base_model", "delivery", b"delivery", "format", b"format", "guidance_scale", b"guidance_scale", "height", b"height", "images_per_prompt", b"images_per_prompt", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompts", b"prompts", "scheduler", b"scheduler", "steps", b"steps", "width", b"width"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images_per_prompt", b"_images_per_prompt", "_preview_every", b"_preview_every", "_steps", b"_steps", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "images_per_prompt", b"images_per_prompt", "preview_every", b"preview_every", "start", b"start", "steps", b"steps", "width", b"width"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images_per_prompt", b"_images_per_prompt", "_preview_every", b"_preview_every", "_steps", b"_steps", "_width", b"_width", "adapters", b"adapters", "base_model", b"base_model", "delivery", b"delivery", "format", b"format", "guidance_scale", b"guidance_scale", "height", b"height", "images_per_prompt", b"images_per_prompt", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompts", b"prompts", "scheduler", b"scheduler", "start", b"start", "steps", b"steps", "width", b"width"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_guidance_scale", b"_guidance_scale"]) -> typing.Literal["guidance_scale"] | None: ...
     @typing.overload
@@ -211,6 +217,52 @@ class GenerateRequest(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_width", b"_width"]) -> typing.Literal["width"] | None: ...
 
 global___GenerateRequest = GenerateRequest
+
+@typing.final
+class StartPicture(google.protobuf.message.Message):
+    """A picture to start from: image-to-image; with a mask, inpainting. It is turned upright, cut at the centre to the
+    proportions of `width` and `height`, and scaled to them. `effective_request` repeats `image` and `strength` but not
+    `content` and `mask`: to ask for the rest of a cut stream, send them again.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
+    STRENGTH_FIELD_NUMBER: builtins.int
+    MASK_FIELD_NUMBER: builtins.int
+    content: builtins.bytes
+    """A PNG, JPEG or WebP file of one frame and at most 16,777,216 pixels. `content` and `mask` take at most 3 MiB together."""
+    image: builtins.str
+    """An accepted picture of a dataset: `projects/{project}/datasets/{dataset}/images/{digest}` with the `digest` of its
+    ImageReport.
+    """
+    strength: builtins.float
+    """How far the images may leave the picture, above 0 to 1: the share of `steps` that is run, the last min(int(steps *
+    strength), steps) of them, at least one. At 1 without a mask, a trace of the picture is left; with a mask, what is drawn
+    anew starts from noise alone. Default: 0.8, with a mask 1; all as in diffusers.
+    """
+    mask: builtins.bytes
+    """What is drawn anew: a PNG file of the picture's proportions, of at most 16,777,216 pixels, white (128 of 255 or brighter)
+    where that is; the rest keeps the picture, as far as the autoencoder can. It counts by the autoencoder's cells (8 pixels
+    a side for Stable Diffusion, 4 for toon-64): a cell is drawn anew where its upper left pixel is white. Empty: all is.
+    """
+    def __init__(
+        self,
+        *,
+        content: builtins.bytes = ...,
+        image: builtins.str = ...,
+        strength: builtins.float | None = ...,
+        mask: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_strength", b"_strength", "content", b"content", "image", b"image", "picture", b"picture", "strength", b"strength"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_strength", b"_strength", "content", b"content", "image", b"image", "mask", b"mask", "picture", b"picture", "strength", b"strength"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_strength", b"_strength"]) -> typing.Literal["strength"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["picture", b"picture"]) -> typing.Literal["content", "image"] | None: ...
+
+global___StartPicture = StartPicture
 
 @typing.final
 class AdapterWeight(google.protobuf.message.Message):
@@ -257,7 +309,7 @@ class GenerateResponse(google.protobuf.message.Message):
         """Images that will follow."""
         @property
         def effective_request(self) -> global___GenerateRequest:
-            """The request with every default filled in: adapters with versions, seeds drawn."""
+            """The request with every default filled in: adapters with versions, seeds drawn. The bytes of `start` are left out."""
 
         def __init__(
             self,
@@ -297,7 +349,7 @@ class GenerateResponse(google.protobuf.message.Message):
         completed_steps: builtins.int
         """Denoising steps finished."""
         total_steps: builtins.int
-        """Denoising steps in all."""
+        """Denoising steps in all: fewer than `steps` where `start.strength` leaves some out."""
         @property
         def indices(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
             """Positions of the images in `effective_request`, counted over prompts and their seeds from 0."""

@@ -38,10 +38,11 @@ class InferenceServiceStub:
     """Generates images and streams each as soon as it is finished, in any order. The stream is: `accepted`, perhaps `queued`,
     then `progress` and `image` messages, last `done`. Cancelling the call stops the work within one denoising step. A cut
     stream is not resumed: ask again for the missing (prompt, seed) pairs.
-      NOT_FOUND            an adapter does not exist in its project.
+      NOT_FOUND            an adapter, or the picture to start from, does not exist in its project.
       FAILED_PRECONDITION  an adapter is still training, belongs to another base model (BASE_MODEL_MISMATCH) or its file is
                            not usable (ADAPTER_INVALID); use another.
-      DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again.
+      DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. Or the stored
+                           picture to start from is damaged; upload it again.
       RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
     """
 
@@ -93,10 +94,11 @@ class InferenceServiceAsyncStub:
     """Generates images and streams each as soon as it is finished, in any order. The stream is: `accepted`, perhaps `queued`,
     then `progress` and `image` messages, last `done`. Cancelling the call stops the work within one denoising step. A cut
     stream is not resumed: ask again for the missing (prompt, seed) pairs.
-      NOT_FOUND            an adapter does not exist in its project.
+      NOT_FOUND            an adapter, or the picture to start from, does not exist in its project.
       FAILED_PRECONDITION  an adapter is still training, belongs to another base model (BASE_MODEL_MISMATCH) or its file is
                            not usable (ADAPTER_INVALID); use another.
-      DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again.
+      DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. Or the stored
+                           picture to start from is damaged; upload it again.
       RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
     """
 
@@ -150,10 +152,11 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
         """Generates images and streams each as soon as it is finished, in any order. The stream is: `accepted`, perhaps `queued`,
         then `progress` and `image` messages, last `done`. Cancelling the call stops the work within one denoising step. A cut
         stream is not resumed: ask again for the missing (prompt, seed) pairs.
-          NOT_FOUND            an adapter does not exist in its project.
+          NOT_FOUND            an adapter, or the picture to start from, does not exist in its project.
           FAILED_PRECONDITION  an adapter is still training, belongs to another base model (BASE_MODEL_MISMATCH) or its file is
                                not usable (ADAPTER_INVALID); use another.
-          DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again.
+          DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. Or the stored
+                               picture to start from is damaged; upload it again.
           RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
         """
 

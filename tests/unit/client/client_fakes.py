@@ -255,6 +255,8 @@ class FakeInference(Fake, inference_pb2_grpc.InferenceServiceServicer):
         effective = inference_pb2.GenerateRequest()
         effective.CopyFrom(request)
         effective.steps = 20
+        for sent_once in ("content", "mask") if request.HasField("start") else ():
+            effective.start.ClearField(sent_once)
         for prompt in effective.prompts:
             if not prompt.seeds:
                 prompt.seeds.extend(range(100, 100 + (request.images_per_prompt or 1)))

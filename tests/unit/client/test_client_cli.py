@@ -83,6 +83,16 @@ def test_generate_saves_each_image_and_prints_its_path(personae_command, inferen
     assert inference.requests["Generate"][0].adapters[0].weight == 0.5
 
 
+def test_generate_starts_from_a_file(personae_command, inference, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"picture")
+    (tmp_path / "m.png").write_bytes(b"mask")
+    options = ["--start", tmp_path / "a.png", "--mask", tmp_path / "m.png", "--strength=0.4"]
+    code, _, _ = personae_command("generate", "a", *options, "--output", tmp_path)
+    assert code == 0
+    start = inference.requests["Generate"][0].start
+    assert (start.content, start.mask, start.strength) == (b"picture", b"mask", 0.4)
+
+
 def test_adapters_downloads_the_one_that_is_named(personae_command, tmp_path):
     code, out, _ = personae_command("adapters", "micah", "--download", tmp_path)
     assert (code, out) == (0, f"{tmp_path / 'adapter.safetensors'}\n")

@@ -1,7 +1,10 @@
 """Images as they finish; after a cut only what is missing."""
 
+import io
+
 import pytest
 from client_fakes import unavailable
+from PIL import Image
 
 import personae
 
@@ -91,3 +94,45 @@ def test_an_image_saves_the_bytes_as_they_came(client, tmp_path):
     # What is no PNG is not shown as one; nobody wants to read a file's bytes.
     assert image._repr_png_() is None
     assert "a/5" not in repr(image)
+
+
+DATASET_IMAGE = f"projects/default/datasets/d/images/{'a' * 64}"
+
+
+def test_a_start_is_a_file_bytes_a_pillow_image_or_the_name_of_one_in_a_dataset(client, inference, tmp_path):
+    (tmp_path / "start.webp").write_bytes(b"a file")
+    mask = Image.new("L", (8, 8), 255)
+    list(client.generate("a", start=tmp_path / "start.webp", strength=0.5))
+    list(client.generate("a", start=str(tmp_path / "start.webp")))
+    list(client.generate("a", start=b"bytes", mask=mask))
+    list(client.generate("a", start=DATASET_IMAGE))
+    list(client.generate("a"))
+    sent = [request.start for request in inference.requests["Generate"]]
+    assert [start.content or start.image for start in sent] == [b"a file", b"a file", b"bytes", DATASET_IMAGE, ""]
+    assert [start.strength if start.HasField("strength") else None for start in sent] == [0.5, None, None, None, None]
+    assert Image.open(io.BytesIO(sent[2].mask)).tobytes() == mask.tobytes()
+    assert not inference.requests["Generate"][4].HasField("start")
+
+
+def test_after_a_cut_the_picture_and_its_mask_are_sent_again(client, inference):
+    inference.cut_after = [1]
+    list(client.generate("a", seeds=[1, 2], start=b"picture", mask=b"mask", strength=0.7))
+    again = inference.requests["Generate"][1]
+    assert (again.start.content, again.start.mask, again.start.strength) == (b"picture", b"mask", 0.7)
+    assert list(again.prompts[0].seeds) == [1]
+
+
+@pytest.mark.parametrize(
+    ("given", "fields"),
+    [
+        ({"strength": 0.5, "mask": b"m"}, ["strength", "mask"]),
+        ({"start": "no-such-file.png", "mask": "nor-this.png"}, ["start", "mask"]),
+        ({"start": bytes(2**21), "mask": bytes(2**20 + 1)}, ["start"]),
+        ({"start": b"picture", "mask": b""}, ["mask"]),
+    ],
+)
+def test_a_start_that_cannot_be_sent_is_refused_before_anything_is(client, inference, given, fields):
+    with pytest.raises(personae.InvalidRequest) as caught:
+        client.generate("a", **given)
+    assert [violation.field for violation in caught.value.violations] == fields
+    assert not inference.requests["Generate"]

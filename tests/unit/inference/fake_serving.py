@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from inference_service.engine import AppliedAdapter, HostAdapter, Picture
 from inference_service.events import Progress
 from inference_service.generation import MAX_IMAGES, GenerationRequest, ImageTask
 from inference_service.servicer import InferenceServicer
+from inference_service.start_pictures import read_dataset_image
 from inference_service.studio import ServedBaseModel, Studio
 from personae.v1 import inference_pb2 as pb
 from personae.v1.inference_pb2_grpc import InferenceServiceStub, add_InferenceServiceServicer_to_server
@@ -43,6 +45,7 @@ class FakeEngine:
         self.gate.set()
         self.computed: list[ImageTask] = []
         self.adapters: Sequence[AppliedAdapter] = ()
+        self.requests: list[GenerationRequest] = []
         self.begun = asyncio.Event()
         self.freed = asyncio.Event()
 
@@ -59,11 +62,12 @@ class FakeEngine:
     ) -> AsyncGenerator[Progress | Picture, Any]:
         self.begun.set()
         self.adapters = adapters
+        self.requests.append(request)
         try:
             await self.gate.wait()
             for task in request.tasks:
-                for step in range(request.steps + 1):
-                    yield Progress((task.index,), step, request.steps)
+                for step in range(request.steps_run + 1):
+                    yield Progress((task.index,), step, request.steps_run)
                 self.computed.append(task)
                 shape = (request.height, request.width, 3)
                 yield Picture(task, np.random.default_rng(task.seed).integers(0, 256, shape, dtype=np.uint8))
@@ -106,7 +110,8 @@ async def fake_serving(
     base = ServedBaseModel(entry, BASE_MODEL_DIGEST, lambda text: len(text.split()), engine)
     reads_from = bucket or store
     adapters = Adapters(reads_from, AdapterCache(reads_from, folder, max_bytes=10**6), clock)
-    studio = Studio({entry.name: base}, adapters, Admission(limit, clock), clock)
+    read_image = partial(read_dataset_image, reads_from)
+    studio = Studio({entry.name: base}, adapters, Admission(limit, clock), clock, read_image)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     add_InferenceServiceServicer_to_server(InferenceServicer(studio), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")

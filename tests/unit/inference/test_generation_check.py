@@ -18,13 +18,17 @@ from inference_service.generation import (
     check,
 )
 from service_kit.errors import InvalidRequest
-from service_kit.names import AdapterName, AdapterVersionName
+from service_kit.names import AdapterName, AdapterVersionName, DatasetImageName
 
 
 def _check(entry: BaseModelEntry, **fields: Any) -> GenerationRequest:
     numbers = itertools.count(100)
     draft = GenerationDraft(**({"prompts": (PromptDraft("a hat", (1,)),)} | fields))
-    return check(draft, entry, ("toon-64",), lambda text: len(text.split()), lambda: next(numbers))
+    return check(draft, entry, ("toon-64",), lambda text: len(text.split()), lambda: next(numbers), _no_image)
+
+
+def _no_image(name: DatasetImageName) -> bytes:
+    raise AssertionError(f"{name} was asked for")
 
 
 def _wrong_fields(entry: BaseModelEntry, **fields: Any) -> list[str]:

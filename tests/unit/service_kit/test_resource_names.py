@@ -8,6 +8,7 @@ from service_kit import schema
 from service_kit.names import (
     AdapterName,
     AdapterVersionName,
+    DatasetImageName,
     DatasetName,
     MalformedName,
     ProjectName,
@@ -53,6 +54,7 @@ def test_a_hostile_id_is_refused_everywhere(text: str) -> None:
         (AdapterName.parse, f"projects/default/adapters/{text}"),
         (AdapterVersionName.parse, f"projects/default/adapters/{text}/versions/1"),
         (parse_adapter, f"projects/default/adapters/{text}"),
+        (DatasetImageName.parse, f"projects/default/datasets/{text}/images/{'0' * 64}"),
     ]
     for parse, name in parsers:
         with pytest.raises(MalformedName) as caught:
@@ -66,11 +68,18 @@ def test_a_hostile_version_is_refused(number: str) -> None:
         parse_adapter(f"projects/default/adapters/a/versions/{number}")
 
 
+@pytest.mark.parametrize("digest", ["", "0" * 63, "0" * 65, "A" * 64, "g" * 64, "0" * 64 + "\n", "../" + "0" * 61])
+def test_a_hostile_digest_is_refused(digest: str) -> None:
+    with pytest.raises(MalformedName):
+        DatasetImageName.parse(f"projects/default/datasets/d/images/{digest}")
+
+
 @pytest.mark.parametrize(
     "name",
     [
         ProjectName("p"),
         DatasetName("p", "d"),
+        DatasetImageName(DatasetName("p", "d"), "0" * 64),
         TrainingName("p", "t"),
         AdapterName("p", "a"),
         AdapterVersionName("p", "a", 12),
