@@ -12,7 +12,8 @@ from torch import Tensor
 
 from base_models.family import BaseModel, Conditioning
 from inference_service.denoising.adapted_layers import AdaptedLayers
-from inference_service.denoising.rows import Row
+from inference_service.denoising.rows import Kept, Row
+from inference_service.denoising.start_latents import outside_kept
 
 
 class Denoiser:
@@ -64,8 +65,18 @@ class Denoiser:
         next_MCHW = from_x * x_MCHW + from_clean * clean_MCHW + from_last * last_MCHW
 
         for row, latents_CHW, clean_CHW in zip(ordered, next_MCHW, clean_MCHW, strict=True):
-            row.latents_CHW, row.last_clean_CHW = latents_CHW, clean_CHW
             row.place += 1
+            row.latents_CHW = latents_CHW if row.kept is None else _outside_kept(row, row.kept, latents_CHW)
+            row.last_clean_CHW = clean_CHW
+
+
+def _outside_kept(row: Row, kept: Kept, latents_CHW: Tensor) -> Tensor:
+    """With the picture put back where the mask leaves it alone, as it stands where the next step begins."""
+    signal = latents_CHW.new_tensor([row.path.signal[row.place]])
+    noise = latents_CHW.new_tensor([row.path.noise_scale[row.place]])
+    return outside_kept(
+        latents_CHW[None], kept.picture_CHW[None], kept.noise_CHW[None], kept.mask_1HW[None], signal, noise
+    )[0]
 
 
 def _doubled(values: Tensor, guided: int) -> Tensor:

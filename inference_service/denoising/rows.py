@@ -46,6 +46,15 @@ class Job:
         self.tell(error)
 
 
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A picture of which a part is drawn anew: its latents, the image's own noise, and a mask: 1 in that part."""
+
+    picture_CHW: Tensor
+    noise_CHW: Tensor
+    mask_1HW: Tensor
+
+
 @dataclass(eq=False)
 class Row:
     """What is known of an image between two steps. Only the step loop changes it."""
@@ -57,6 +66,7 @@ class Row:
     unconditional: Conditioning | None
     """Of the negative prompt; None: no guidance, so one row of the forward pass instead of two."""
     latents_CHW: Tensor
+    kept: Kept | None
     last_clean_CHW: Tensor | None = field(default=None)
     """The picture that the step before saw in the latents."""
     place: int = 0

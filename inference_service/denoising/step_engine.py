@@ -43,7 +43,7 @@ class StepEngine:
     def __init__(
         self, entry: BaseModelEntry, base: BaseModel, batch_size: int, slot_rank: int, slot_bytes: int
     ) -> None:
-        self._base = base
+        self.base = base
         self._batch_size = batch_size
         _, height, width = base.latent_shape(entry.default_size, entry.default_size)
         self._default_area = height * width
@@ -121,7 +121,7 @@ class StepEngine:
         wanted = [self._encoder.encode(text, text_outfit) for text in texts]
         encoded: list[Conditioning] = await asyncio.gather(*map(asyncio.wrap_future, wanted))
         # Drawing the noise of many images takes time that the event loop does not have.
-        return await asyncio.to_thread(begin, self._base, job, encoded, encoded[-1] if is_guided else None)
+        return await asyncio.to_thread(begin, self.base, job, encoded, encoded[-1] if is_guided else None)
 
     def _submit(self, rows: list[Row]) -> None:
         with self._wake:

@@ -16,9 +16,9 @@ def toon() -> BaseModelEntry:
 @pytest.fixture(scope="session")
 def engine(toon: BaseModelEntry) -> Iterator[Any]:
     # About ten seconds of imports, so only for the tests that ask for it.
-    from inference_service.diffusers_engine import DiffusersEngine
+    from inference_service.denoising.step_engine import StepEngine, load_base_model
 
-    running = DiffusersEngine(toon, batch_size=3)
+    running = StepEngine(toon, load_base_model(toon), batch_size=3, slot_rank=4, slot_bytes=2**24)
     yield running
     running.close()
 

@@ -42,7 +42,9 @@ class StepRows:
     def add(self, request: GenerationRequest, worn: Sequence[tuple[bytes, float]] = ()) -> Job:
         """Have a request join."""
         read = [(body, weight, slotted(self._read(body), "unet", self.bank, self.text_bank)) for body, weight in worn]
-        job = Job(request, outfit((str(hash(body)), weight, part.denoiser) for body, weight, part in read), self.told.append)
+        job = Job(
+            request, outfit((str(hash(body)), weight, part.denoiser) for body, weight, part in read), self.told.append
+        )
         text = outfit((str(hash(body)), weight, part.text) for body, weight, part in read)
         prompts = [self.encoder.encode(prompt.text, text).result() for prompt in request.prompts]
         is_guided = request.guidance_scale > 1
