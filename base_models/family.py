@@ -1,6 +1,6 @@
 """What a base-model family is to the training loop and to the denoising engine.
 
-A family is one file that implements `BaseModel`; nothing else knows how one family differs from another.
+A family is one file that implements `BaseModel`; the loop and the engine know not how one differs from another.
 
 Shapes: B batch, C channels, H/W height and width, T tokens, D features. Pixels are in [-1, 1].
 """
@@ -77,5 +77,5 @@ class BaseModel(Protocol):
         ...
 
     def text_encoder_lora_modules(self) -> list[str]:
-        """Name endings of the text encoder's modules that get a LoRA where it is trained too: its attention."""
+        """Name endings of the text encoders' modules that get a LoRA where they are trained too: their attention."""
         ...

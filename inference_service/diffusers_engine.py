@@ -24,7 +24,7 @@ from torch import Tensor
 
 from base_models.adapter_file import read_adapter
 from base_models.catalog import BaseModelEntry, SchedulerName
-from base_models.stable_diffusion import adaptable_modules, load_pipeline, without_weights
+from base_models.pipelines import Pipeline, adaptable_modules, load_pipeline, without_weights
 from base_models.worn_adapters import drop, put_on, wear
 from inference_service.engine import AppliedAdapter, HostAdapter, Picture
 from inference_service.events import Progress
@@ -37,8 +37,6 @@ _SCHEDULERS: dict[SchedulerName, type[Any]] = {
 }
 _MAX_LOADED_ADAPTERS = 16
 
-Pipeline = Any
-"""A StableDiffusionPipeline, whose parts are set at run time, out of the sight of type checkers."""
 OnStep = Callable[[int], None]
 """Told how many denoising steps are completed; raises to stop."""
 
@@ -52,7 +50,7 @@ class DiffusersEngine:
 
     def __init__(self, entry: BaseModelEntry, batch_size: int) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        pipeline: Pipeline = load_pipeline(entry, device, torch.float32)
+        pipeline = load_pipeline(entry, device, torch.float32)
         self._pipeline = pipeline
         self._scheduler_config = pipeline.scheduler.config
         modules = adaptable_modules(pipeline)

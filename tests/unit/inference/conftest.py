@@ -28,6 +28,6 @@ def plain_pipeline(toon: BaseModelEntry) -> Any:
     """Plain diffusers, which the service never touches."""
     import torch
 
-    from base_models.stable_diffusion import load_pipeline
+    from base_models.pipelines import load_pipeline
 
     return load_pipeline(toon, torch.device("cpu"), torch.float32)

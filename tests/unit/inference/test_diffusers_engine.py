@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from base_models.stable_diffusion import adaptable_modules
+from base_models.pipelines import adaptable_modules
 from inference_service.diffusers_engine import DiffusersEngine, LoadedAdapters, decode, denoise
 from inference_service.engine import AppliedAdapter, HostAdapter, Picture
 from inference_service.events import Progress
