@@ -11,10 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from base_models.catalog import PipelineName
+from base_models.sgm_names import sgm_name
+
 KeyNames = Literal["diffusers", "kohya"]
 
 _A, _B, _MAGNITUDES = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector.weight"
-_KOHYA_PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te"}
+_XL: PipelineName = "StableDiffusionXLPipeline"
+_KOHYA_PREFIXES: dict[str, dict[str, str]] = {
+    "StableDiffusionPipeline": {"unet": "lora_unet", "text_encoder": "lora_te"},
+    _XL: {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
+}
 _ALIGNMENT = 8
 
 
@@ -44,15 +51,18 @@ def is_dora(tensors: Mapping[str, StoredTensor]) -> bool:
     return any(name.endswith(_MAGNITUDES) for name in tensors)
 
 
-def renamed(tensors: Mapping[str, StoredTensor], key_names: KeyNames) -> dict[str, StoredTensor]:
+def renamed(tensors: Mapping[str, StoredTensor], key_names: KeyNames, pipeline: str) -> dict[str, StoredTensor]:
     """The tensors of an adapter file under the names of diffusers' `load_lora_weights` or of Kohya's scripts.
 
+    pipeline: the base model's PipelineName.
+
     diffusers' own names are PEFT's, with the `text_model.` that a text encoder's layers have in most releases of
-    transformers. Kohya's (sd-scripts, networks/lora.py) spell a layer's path with underscores; each layer has its
-    `alpha`, here the rank, and a DoRA's layer LyCORIS's `dora_scale`, [out, 1] or [out, 1, 1, 1].
+    transformers. Kohya's (sd-scripts, networks/lora.py) spell a layer's path with underscores, that in SDXL's UNet as
+    Stability's own code has it; each layer has its `alpha`, here the rank, and a DoRA's layer LyCORIS's `dora_scale`,
+    [out, 1] or [out, 1, 1, 1].
     """
     named = {_with_text_model(name): tensor for name, tensor in tensors.items()}
-    return named if key_names == "diffusers" else _kohya(named)
+    return named if key_names == "diffusers" else _kohya(named, pipeline)
 
 
 def write_safetensors(tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str]) -> bytes:
@@ -79,24 +89,24 @@ def write_safetensors(tensors: Mapping[str, StoredTensor], metadata: Mapping[str
 
 def _with_text_model(name: str) -> str:
     prefix, _, rest = name.partition(".")
-    if prefix != "text_encoder" or rest.startswith("text_model."):
+    if prefix == "unet" or rest.startswith("text_model."):
         return name
-    return f"text_encoder.text_model.{rest}"
+    return f"{prefix}.text_model.{rest}"
 
 
-def _kohya(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+def _kohya(tensors: Mapping[str, StoredTensor], pipeline: str) -> dict[str, StoredTensor]:
     found = {}
     for name, tensor in tensors.items():
         if name.endswith(_A):
-            layer = _kohya_layer(name.removesuffix(_A))
+            layer = _kohya_layer(name.removesuffix(_A), pipeline)
             found[f"{layer}.lora_down.weight"] = tensor
             found[f"{layer}.alpha"] = StoredTensor("F32", (), struct.pack("<f", tensor.shape[0]))
         elif name.endswith(_B):
-            found[f"{_kohya_layer(name.removesuffix(_B))}.lora_up.weight"] = tensor
+            found[f"{_kohya_layer(name.removesuffix(_B), pipeline)}.lora_up.weight"] = tensor
         else:
             # PEFT has [out] and [1, out, 1, 1].
             shape = (len(tensor.data) // _itemsize(tensor), 1, *tensor.shape[2:])
-            found[f"{_kohya_layer(name.removesuffix(_MAGNITUDES))}.dora_scale"] = replace(tensor, shape=shape)
+            found[f"{_kohya_layer(name.removesuffix(_MAGNITUDES), pipeline)}.dora_scale"] = replace(tensor, shape=shape)
     return found
 
 
@@ -104,6 +114,8 @@ def _itemsize(tensor: StoredTensor) -> int:
     return {"F32": 4, "F16": 2, "BF16": 2}[tensor.dtype]
 
 
-def _kohya_layer(layer: str) -> str:
+def _kohya_layer(layer: str, pipeline: str) -> str:
     prefix, _, path = layer.partition(".")
-    return f"{_KOHYA_PREFIXES[prefix]}_{path.replace('.', '_')}"
+    if pipeline == _XL and prefix == "unet":
+        path = sgm_name(path)
+    return f"{_KOHYA_PREFIXES[pipeline][prefix]}_{path.replace('.', '_')}"

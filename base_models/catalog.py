@@ -12,6 +12,8 @@ from typing import Literal
 
 BUNDLED = {"toon-64": Path(__file__).parent / "toon_64"}
 
+PipelineName = Literal["StableDiffusionPipeline", "StableDiffusionXLPipeline"]
+"""A family, by the class that diffusers loads it with."""
 SchedulerName = Literal["ddim", "euler", "dpm_solver_multistep"]
 TargetsName = Literal["attention", "attention_and_convolution", "all"]
 PrecisionName = Literal["float32", "bfloat16", "float16"]
@@ -70,11 +72,14 @@ class BaseModelEntry:
 
     name: str
     folder: Path
+    pipeline: PipelineName
     class_noun: str
     size_step: int
     min_size: int
     max_size: int
     default_size: int
+    tokenizer_folders: tuple[Path, ...]
+    """One for each text encoder."""
     max_prompt_tokens: int
     generation: GenerationDefaults
     training: TrainingDefaults
@@ -126,7 +131,7 @@ _STABLE_DIFFUSION = _Preset(
     sample_scenes=(", portrait", ", on a beach"),
     # 0.8 TFLOP a forward pass, 2.1 times that with the backward pass: docs/measurements.md.
     reference=Reference(
-        hardware="an H100 at 40 % of its peak, computed from operation counts and never measured",
+        hardware="an H100 at 40 % of its peak, computed from operation counts, its start and end guessed, never measured",
         seconds_before=20.0,
         seconds_per_example=0.0043,
         seconds_per_image=0.13,
@@ -135,6 +140,45 @@ _STABLE_DIFFUSION = _Preset(
         bytes_per_example=1_500_000_000,
     ),
 )
+# diffusers' DreamBooth-LoRA example for SDXL, with a warm-up; its batch of four is accumulated from single pictures.
+_STABLE_DIFFUSION_XL = _Preset(
+    class_noun="person",
+    generation=GenerationDefaults(steps=30, guidance_scale=5.0, scheduler="euler"),
+    training=TrainingDefaults(
+        steps=500,
+        batch_size=4,
+        learning_rate=1e-4,
+        warmup_steps=50,
+        rank=16,
+        targets="attention",
+        precision="bfloat16",
+        caption_dropout=0.05,
+        prior_images=100,
+        checkpoint_every=100,
+        aspect_buckets=True,
+        crop="salient",
+    ),
+    sample_scenes=(", portrait", ", on a beach"),
+    # 6.76 TFLOP a forward pass at 1024 pixels, 2.1 times that with the backward pass, 10.5 for decoding a picture; 3.5
+    # thousand million parameters in float32; what the backward pass needs of a picture, counted tensor by tensor.
+    reference=Reference(
+        hardware="an H100 at 40 % of its peak, computed from operation counts, its start and end guessed, never measured",
+        seconds_before=60.0,
+        seconds_per_example=0.036,
+        seconds_per_image=1.05,
+        seconds_after=20.0,
+        loaded_bytes=14_000_000_000,
+        bytes_per_example=12_000_000_000,
+    ),
+)
+_BY_PIPELINE: dict[PipelineName, _Preset] = {
+    "StableDiffusionPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": _STABLE_DIFFUSION_XL,
+}
+_TOKENIZERS: dict[PipelineName, tuple[str, ...]] = {
+    "StableDiffusionPipeline": ("tokenizer",),
+    "StableDiffusionXLPipeline": ("tokenizer", "tokenizer_2"),
+}
 _PRESETS = {
     "toon-64": _Preset(
         class_noun="character",
@@ -185,34 +229,43 @@ def read_allow_list(items: Iterable[str]) -> dict[str, BaseModelEntry]:
 
 
 def describe(name: str, folder: Path) -> BaseModelEntry:
-    """Read a diffusers folder of the Stable Diffusion family. Raises CatalogError where it is none."""
+    """Read a diffusers folder of a known family. Raises CatalogError where it is none."""
     try:
-        index = json.loads((folder / "model_index.json").read_text())
+        found = json.loads((folder / "model_index.json").read_text()).get("_class_name")
+        pipeline = next((known for known in _BY_PIPELINE if known == found), None)
+        if pipeline is None:
+            raise CatalogError(f"{name}: {folder} holds a {found}; known are {', '.join(_BY_PIPELINE)}")
         unet = json.loads((folder / "unet" / "config.json").read_text())
         vae = json.loads((folder / "vae" / "config.json").read_text())
-        tokenizer = json.loads((folder / "tokenizer" / "tokenizer_config.json").read_text())
+        tokenizers = tuple(folder / tokenizer for tokenizer in _TOKENIZERS[pipeline])
+        longest = min(_longest_prompt(tokenizer) for tokenizer in tokenizers)
         vae_factor = 2 ** (len(vae["block_out_channels"]) - 1)
         default_size = unet["sample_size"] * vae_factor
-        levels, longest = len(unet["block_out_channels"]), tokenizer["model_max_length"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CatalogError(f"{name}: {folder} is not a diffusers folder: {error!r}") from error
-    if index.get("_class_name") != "StableDiffusionPipeline":
-        raise CatalogError(f"{name}: {folder} holds a {index.get('_class_name')}; known is StableDiffusionPipeline")
-    preset = _PRESETS.get(name, _STABLE_DIFFUSION)
+        levels = len(unet["block_out_channels"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CatalogError(f"{name}: {folder} is not a diffusers folder: {type(error).__name__}: {error}") from error
+    preset = _PRESETS.get(name, _BY_PIPELINE[pipeline])
     return BaseModelEntry(
         name=name,
         folder=folder,
+        pipeline=pipeline,
         class_noun=preset.class_noun,
         # The UNet halves the latents between its levels; sizes must survive that.
         size_step=vae_factor * 2 ** (levels - 1),
         min_size=default_size // 2,
         max_size=default_size * 2,
         default_size=default_size,
-        # The begin and end marks take two.
-        max_prompt_tokens=longest - 2,
+        tokenizer_folders=tokenizers,
+        max_prompt_tokens=longest,
         generation=preset.generation,
         training=preset.training,
         sample_scenes=preset.sample_scenes,
         reference=preset.reference,
         judge=preset.judge,
     )
+
+
+def _longest_prompt(tokenizer: Path) -> int:
+    # The begin and end marks take two.
+    longest: int = json.loads((tokenizer / "tokenizer_config.json").read_text())["model_max_length"] - 2
+    return longest

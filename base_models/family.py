@@ -1,6 +1,6 @@
 """What a base-model family is to the training loop and to the denoising engine.
 
-A family is one file that implements `BaseModel`; nothing else knows how one family differs from another.
+A family is one file that implements `BaseModel`; the loop and the engine know not how one differs from another.
 
 Shapes: B batch, C channels, H/W height and width, T tokens, D features. Pixels are in [-1, 1].
 """
@@ -31,7 +31,7 @@ class BaseModel(Protocol):
     prediction: Prediction
     """What the denoiser predicts."""
     scheduler_config: Mapping[str, Any]
-    """Of the scheduler that it was published with: noise levels, timesteps, prediction; as diffusers' classes take it."""
+    """Of the scheduler that it was published with, as diffusers' classes take it."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of B prompts. Prompts that are too long were refused before; they are not cut here."""
@@ -83,5 +83,5 @@ class BaseModel(Protocol):
         ...
 
     def text_encoder_lora_modules(self) -> list[str]:
-        """Name endings of the text encoder's modules that get a LoRA where it is trained too: its attention."""
+        """Name endings of the text encoders' modules that get a LoRA where they are trained too: their attention."""
         ...

@@ -1,4 +1,4 @@
-"""Counting the tokens of prompts as a base model's text encoder will, without torch and without cutting anything."""
+"""Counting the tokens of prompts as a base model's text encoders will, without torch and without cutting anything."""
 
 from base_models.catalog import BaseModelEntry
 
@@ -11,8 +11,13 @@ class PromptTokens:
         from transformers import CLIPTokenizer
 
         self.limit = entry.max_prompt_tokens
-        self._tokenizer = CLIPTokenizer.from_pretrained(entry.folder / "tokenizer", local_files_only=True)
+        self._tokenizers = [
+            CLIPTokenizer.from_pretrained(folder, local_files_only=True) for folder in entry.tokenizer_folders
+        ]
 
     def count(self, prompt: str) -> int:
-        """Tokens of a prompt, the begin and end marks not counted."""
-        return len(self._tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids)
+        """Tokens of a prompt, the begin and end marks not counted; where encoders differ, of the one with the most."""
+        return max(
+            len(tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids)
+            for tokenizer in self._tokenizers
+        )

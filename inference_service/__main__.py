@@ -37,12 +37,16 @@ _THREADS = 32
 
 def load_engines(entries: list[BaseModelEntry], settings: InferenceSettings) -> dict[str, "StepEngine"]:
     """Load every base model. Takes about ten seconds, most of it imports."""
-    from inference_service.denoising.step_engine import StepEngine, load_base_model
+    import torch
 
+    from base_models.loading import load_base_model
+    from inference_service.denoising.step_engine import StepEngine
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return {
         entry.name: StepEngine(
             entry,
-            load_base_model(entry),
+            load_base_model(entry, device),
             settings.inference_batch_size,
             settings.inference_slot_rank,
             settings.inference_slot_bytes,

@@ -55,6 +55,8 @@ class AdapterManifest(Document):
     version: int
     base_model: str
     base_model_digest: str
+    pipeline: str = "StableDiffusionPipeline"
+    """The class that diffusers loads the base model with; before it was recorded, there was no other."""
     training: str
     dataset_digest: str
     trigger_word: str

@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteS
 from torch import Tensor
 
 from base_models.catalog import SchedulerName
-from base_models.stable_diffusion import adaptable_modules
+from base_models.pipelines import adaptable_modules
 from base_models.worn_adapters import put_on, take_off, wear
 from inference_service.generation import GenerationRequest
 

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 
 from base_models.adapter_file import write_adapter
-from base_models.stable_diffusion import without_weights
+from base_models.pipelines import without_weights
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 ATTENTION_AND_CONVOLUTION = [*ATTENTION, "conv1", "conv2", "conv_shortcut"]

@@ -54,9 +54,9 @@ class Exporting:
     def _derive(self, manifest: AdapterManifest, key_names: KeyNames) -> bytes:
         tensors = stored_tensors(self._adapters.whole(manifest, ADAPTER_FILE))
         entry = self._base_models.get(manifest.base_model)
-        architecture = entry and read_architecture(entry.name, entry.folder)
+        architecture = entry and read_architecture(entry)
         header = export_header(manifest, architecture, key_names, is_dora(tensors))
-        return write_safetensors(renamed(tensors, key_names), header)
+        return write_safetensors(renamed(tensors, key_names, manifest.pipeline), header)
 
     def _keep(self, manifest: AdapterManifest, artifact_id: str, media_type: str, body: bytes) -> ArtifactEntry:
         """Store a file, and then the record by which it is found; of two at once the first record counts for both."""

@@ -14,6 +14,7 @@ _HUB_LICENCES = {
     *("apache-2.0", "mit", "unlicense", "cc0-1.0", "openrail", "creativeml-openrail-m"),
     *("cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
 }
+_HUB_FAMILIES = {"StableDiffusionXLPipeline": "stable-diffusion-xl"}
 _MEASURED = {
     "likeness": "from the base model's own pictures (0) to the training pictures (1)",
     "obedience": "how often a picture shows what its prompt asks for, 0 to 1",
@@ -36,9 +37,9 @@ def model_card(manifest: AdapterManifest) -> str:
             f"with {_code(prompt)}.",
             "",
             "```python",
-            "from diffusers import StableDiffusionPipeline",
+            f"from diffusers import {manifest.pipeline}",
             "",
-            f"pipeline = StableDiffusionPipeline.from_pretrained({manifest.base_model!r})",
+            f"pipeline = {manifest.pipeline}.from_pretrained({manifest.base_model!r})",
             "pipeline.load_lora_weights('.', weight_name='diffusers.safetensors')",
             f"pipeline({prompt!r}).images[0].save('picture.png')",
             "```",
@@ -56,7 +57,8 @@ def model_card(manifest: AdapterManifest) -> str:
 
 
 def _front_matter(manifest: AdapterManifest, prompt: str, kind: str) -> list[str]:
-    tags = ["text-to-image", "stable-diffusion", "lora", *(["dora"] if kind == "DoRA" else []), "dreambooth"]
+    family = _HUB_FAMILIES.get(manifest.pipeline, "stable-diffusion")
+    tags = ["text-to-image", family, "lora", *(["dora"] if kind == "DoRA" else []), "dreambooth"]
     lines = [
         "---",
         "library_name: diffusers",

@@ -9,12 +9,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-import torch
-
 from base_models.adapter_file import read_adapter
 from base_models.catalog import BaseModelEntry
 from base_models.family import BaseModel, Conditioning
-from base_models.stable_diffusion import StableDiffusion, without_weights
+from base_models.pipelines import without_weights
 from inference_service.denoising.adapted_layers import AdaptedLayers, adaptable_layers, with_endings
 from inference_service.denoising.beginning import begin
 from inference_service.denoising.denoiser import Denoiser
@@ -26,11 +24,6 @@ from inference_service.denoising.slots import SlotBank, SlotLayout
 from inference_service.denoising.step_loop import EngineCounters, StepLoop
 from inference_service.engine import AppliedAdapter, EngineEvent, HostAdapter, Picture
 from inference_service.generation import MAX_ADAPTERS, GenerationRequest
-
-
-def load_base_model(entry: BaseModelEntry) -> BaseModel:
-    """On the GPU where there is one."""
-    return StableDiffusion(entry, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 class StepEngine:

@@ -6,16 +6,22 @@ from pathlib import Path
 
 import torch
 
-from base_models.catalog import BaseModelEntry
-from base_models.stable_diffusion import StableDiffusion, load_pipeline
+from base_models.catalog import BaseModelEntry, PipelineName
+from base_models.loading import load_base_model
+from base_models.pipelines import load_pipeline
 from tests.benchmarks.our_loop import OurLoop, dictation, examples_of, pixels_of
 from tests.benchmarks.stock_dreambooth import Departures, Flags, StockLoop
+from tests.benchmarks.stock_dreambooth_xl import StockLoopXL
 from trainer_service.training_config import Given, decide, training_prompt
 from trainer_service.worker.training_loop import schedule
 
 SAME = 1e-3
 """How far two float32 losses of one step may be apart, as a share: rounding, grown over the steps before."""
 _COMPARED_STEPS = 10
+_STOCK: dict[PipelineName, type[StockLoop]] = {
+    "StableDiffusionPipeline": StockLoop,
+    "StableDiffusionXLPipeline": StockLoopXL,
+}
 _NEVER = {"validate_every": 0, "sample_every": 0, "caption_dropout": 0.0, "warmup_steps": 0, "steps": 20_000}
 
 OUR_OPTIMIZER = {"adam_beta1": 0.9, "adam_beta2": 0.99, "adam_weight_decay": 1e-3}
@@ -31,7 +37,7 @@ class Contest:
         """What the preparation took, by part."""
         self.config = decide(_NEVER | dict(given), entry, seed=1, images=len(files), subject="sks")
         began_s = time.perf_counter()
-        self.base = StableDiffusion(entry, device)
+        self.base = load_base_model(entry, device)
         self.seconds["loading the base model"] = time.perf_counter() - began_s
         self._prompts = [
             training_prompt(self.config.caption_template, "sks", entry.class_noun, _caption(path)) for path in files
@@ -50,18 +56,23 @@ class Contest:
         return OurLoop(self.base, self.examples, self.config.model_copy(update=changed))
 
     def stock(
-        self, optimizer: Mapping[str, float], rate_of: Callable[[int], float] | None = None, **departures: bool
+        self,
+        optimizer: Mapping[str, float],
+        rate_of: Callable[[int], float] | None = None,
+        mixed_precision: str = "no",
+        **departures: bool,
     ) -> StockLoop:
-        """The script's loop on a base model of its own, at its first step."""
+        """The loop of the base model's script on a base model of its own, at its first step."""
         config = self.config
         flags = Flags(
             resolution=config.resolution,
             train_batch_size=config.batch_size,
             learning_rate=config.learning_rate,
             rank=config.rank,
+            mixed_precision=mixed_precision,
             **optimizer,  # type: ignore[arg-type]
         )
-        return StockLoop(
+        return _STOCK[self._entry.pipeline](
             load_pipeline(self._entry, self._device, torch.float32),
             self._files,
             self._prompts,
@@ -71,14 +82,15 @@ class Contest:
             rate_of,
         )
 
-    def compare_losses(self) -> float:
+    def compare_losses(self, batch_size: int) -> float:
         """How far the losses of the two over the same steps are apart, as a share. Raises AssertionError."""
-        config = self.config.model_copy(update={"steps": _COMPARED_STEPS, "precision": "float32"})
+        compared = {"steps": _COMPARED_STEPS, "precision": "float32", "batch_size": batch_size}
+        config = self.config.model_copy(update=compared)
         stock = self.stock(OUR_OPTIMIZER, rate_of=lambda done: schedule(done + 1, config))
         theirs = [
             stock.step(dictation(self.base, self.examples, config, step)) for step in range(1, _COMPARED_STEPS + 1)
         ]
-        with self.ours(steps=_COMPARED_STEPS, precision="float32") as loop:
+        with self.ours(**compared) as loop:
             for _ in theirs:
                 loop.step()
         pairs = [(loop.losses[step], loss) for step, loss in enumerate(theirs, start=1)]

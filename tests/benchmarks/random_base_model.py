@@ -1,104 +1,137 @@
 """Base models with the shapes of published ones and weights from a dice: speed and memory do not ask what they mean."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from base_models.catalog import BUNDLED
 
 _TOKENS = 77
+# The words of the bundled model do: speed depends on how many tokens there are, and all prompts are padded.
+_WORDS, _BEGIN, _END = 858, 856, 857
+_BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
 
 def write_stable_diffusion_15(folder: Path) -> None:
     """Write a diffusers folder shaped as Stable Diffusion 1.5 (860 million parameters in its UNet), for 512 pixels."""
-    _write(
-        folder,
-        unet_channels=(320, 640, 1280, 1280),
-        unet_layers=2,
-        heads=8,
-        groups=32,
-        latents_size=64,
-        vae_channels=(128, 256, 512, 512),
-        text=CLIPTextConfig(
-            vocab_size=49408,
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            max_position_embeddings=_TOKENS,
-            projection_dim=768,
-            bos_token_id=856,
-            eos_token_id=857,
-        ),
-    )
+    unet = {"block_out_channels": (320, 640, 1280, 1280), "attention_head_dim": 8}
+    _write_stable_diffusion(folder, unet, 64, _vae((128, 256, 512, 512), 32), _text(768, 12, 12, words=49408))
 
 
 def write_tiny(folder: Path) -> None:
     """Write the same, small enough for any machine: for 64 pixels."""
-    _write(
-        folder,
-        unet_channels=(8, 8, 16, 16),
-        unet_layers=1,
-        heads=2,
-        groups=4,
-        latents_size=8,
-        vae_channels=(8, 8, 8, 8),
-        text=CLIPTextConfig(
-            vocab_size=858,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=_TOKENS,
-            projection_dim=16,
-            bos_token_id=856,
-            eos_token_id=857,
-        ),
+    unet = {"block_out_channels": (8, 8, 16, 16), "attention_head_dim": 2, "layers_per_block": 1, "norm_num_groups": 4}
+    _write_stable_diffusion(folder, unet, 8, _vae((8, 8, 8, 8), 4), _text(16, 1, 2))
+
+
+def write_sdxl(folder: Path) -> None:
+    """Write a diffusers folder shaped as SDXL 1.0 (2.6 thousand million parameters in its UNet), for 1024 pixels."""
+    unet = {
+        "block_out_channels": (320, 640, 1280),
+        "attention_head_dim": (5, 10, 20),
+        "transformer_layers_per_block": (1, 2, 10),
+        "addition_time_embed_dim": 256,
+    }
+    first = _text(768, 12, 12, words=49408)
+    second = _text(1280, 32, 20, words=49408, hidden_act="gelu")
+    _write_sdxl(folder, unet, 128, _vae((128, 256, 512, 512), 32), first, second)
+
+
+def write_tiny_sdxl(folder: Path) -> None:
+    """Write the same, small enough for any machine: for 64 pixels."""
+    unet = {
+        "block_out_channels": (8, 16, 32),
+        "attention_head_dim": (1, 2, 4),
+        "transformer_layers_per_block": (1, 1, 2),
+        "addition_time_embed_dim": 8,
+        "norm_num_groups": 4,
+    }
+    _write_sdxl(folder, unet, 8, _vae((8, 8, 8, 8), 4), _text(16, 3, 2), _text(24, 2, 2, hidden_act="gelu"))
+
+
+def _text(width: int, layers: int, heads: int, words: int = _WORDS, hidden_act: str = "quick_gelu") -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=_TOKENS,
+        projection_dim=width,
+        hidden_act=hidden_act,
+        bos_token_id=_BEGIN,
+        eos_token_id=_END,
     )
 
 
-def _write(
-    folder: Path,
-    unet_channels: tuple[int, ...],
-    unet_layers: int,
-    heads: int,
-    groups: int,
-    latents_size: int,
-    vae_channels: tuple[int, ...],
-    text: CLIPTextConfig,
+def _vae(channels: tuple[int, ...], groups: int) -> dict[str, Any]:
+    return {
+        "block_out_channels": channels,
+        "down_block_types": ("DownEncoderBlock2D",) * len(channels),
+        "up_block_types": ("UpDecoderBlock2D",) * len(channels),
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "norm_num_groups": groups,
+    }
+
+
+def _tokenizer() -> CLIPTokenizer:
+    return CLIPTokenizer.from_pretrained(BUNDLED["toon-64"] / "tokenizer", model_max_length=_TOKENS)
+
+
+def _write_stable_diffusion(
+    folder: Path, unet: dict[str, Any], latents_size: int, vae: dict[str, Any], text: CLIPTextConfig
 ) -> None:
     torch.manual_seed(0)
-    levels = len(vae_channels)
-    # The bundled words do: speed depends on how many tokens there are, and all prompts are padded.
-    tokenizer = CLIPTokenizer.from_pretrained(BUNDLED["toon-64"] / "tokenizer", model_max_length=_TOKENS)
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=vae_channels,
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-            layers_per_block=2,
-            latent_channels=4,
-            norm_num_groups=groups,
-            sample_size=latents_size * 2 ** (levels - 1),
-            scaling_factor=0.18215,
-        ),
+        vae=AutoencoderKL(**vae, sample_size=latents_size * 8, scaling_factor=0.18215),
         text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=UNet2DConditionModel(
-            sample_size=latents_size,
-            block_out_channels=unet_channels,
-            layers_per_block=unet_layers,
-            attention_head_dim=heads,
-            cross_attention_dim=text.hidden_size,
-            norm_num_groups=groups,
-        ),
-        scheduler=DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
-        ),
+        tokenizer=_tokenizer(),
+        unet=UNet2DConditionModel(**unet, sample_size=latents_size, cross_attention_dim=text.hidden_size),
+        scheduler=DDIMScheduler(**_BETAS, clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+
+
+def _write_sdxl(
+    folder: Path,
+    unet: dict[str, Any],
+    latents_size: int,
+    vae: dict[str, Any],
+    first: CLIPTextConfig,
+    second: CLIPTextConfig,
+) -> None:
+    torch.manual_seed(0)
+    pipeline = StableDiffusionXLPipeline(
+        vae=AutoencoderKL(**vae, sample_size=latents_size * 8, scaling_factor=0.13025, force_upcast=True),
+        text_encoder=CLIPTextModel(first),
+        text_encoder_2=CLIPTextModelWithProjection(second),
+        tokenizer=_tokenizer(),
+        tokenizer_2=_tokenizer(),
+        unet=UNet2DConditionModel(
+            **unet,
+            sample_size=latents_size,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=first.hidden_size + second.hidden_size,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            projection_class_embeddings_input_dim=second.projection_dim + 6 * unet["addition_time_embed_dim"],
+        ),
+        scheduler=EulerDiscreteScheduler(**_BETAS),
+        add_watermarker=False,
     )
     pipeline.save_pretrained(folder)

@@ -20,13 +20,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler
 from diffusers.optimization import get_scheduler
 from peft import LoraConfig
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
+
+from base_models.pipelines import Pipeline
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class StockLoop:
 
     def __init__(
         self,
-        pipeline: StableDiffusionPipeline,
+        pipeline: Pipeline,
         files: Sequence[Path],
         prompts: Sequence[str],
         flags: Flags,
@@ -92,9 +94,9 @@ class StockLoop:
             mixed_precision=flags.mixed_precision,
             cpu=pipeline.device.type == "cpu",
         )
-        self._vae, self._text_encoder, unet = pipeline.vae, pipeline.text_encoder, pipeline.unet
+        self._pipeline, self._vae, unet = pipeline, pipeline.vae, pipeline.unet
         self._noise = DDPMScheduler.from_config(pipeline.scheduler.config)
-        self._pictures = _Pictures(files, prompts, pipeline.tokenizer, flags)
+        self._pictures = self._read(Pictures(files, prompts, pipeline.tokenizer, flags))
         if departures.channels_last:
             unet.to(memory_format=torch.channels_last)
         torch.manual_seed(seed)
@@ -139,19 +141,19 @@ class StockLoop:
         """One step; returns its loss, as the script writes it beside its progress bar."""
         if dictated is None:
             batch = next(self._batches)
-            latents_BCHW, prompt_BTD = self._cached(batch) if self._cache else self._encode(batch, sample=True)
+            latents_BCHW, conditioning = self._cached(batch) if self._cache else self._encode(batch, sample=True)
             noise_BCHW = torch.randn_like(latents_BCHW)
             timesteps_B = torch.randint(
                 0, self._noise.config.num_train_timesteps, (len(latents_BCHW),), device=latents_BCHW.device
             ).long()
         else:
             batch = _collated([self._pictures[row] for row in dictated.rows])
-            latents_BCHW, prompt_BTD = self._encode(batch, sample=False)
+            latents_BCHW, conditioning = self._encode(batch, sample=False)
             noise_BCHW = dictated.noise_BCHW.to(latents_BCHW.device)
             timesteps_B = dictated.timesteps_B.to(latents_BCHW.device)
         with self._accelerator.accumulate(self._unet):
             noisy_BCHW = self._noise.add_noise(latents_BCHW, noise_BCHW, timesteps_B)
-            predicted_BCHW = self._unet(noisy_BCHW, timesteps_B, prompt_BTD, return_dict=False)[0]
+            predicted_BCHW = self._predict(noisy_BCHW, timesteps_B, conditioning)
             target_BCHW = noise_BCHW
             if self._noise.config.prediction_type == "v_prediction":
                 target_BCHW = self._noise.get_velocity(latents_BCHW, noise_BCHW, timesteps_B)
@@ -168,24 +170,38 @@ class StockLoop:
         while True:
             yield from loader
 
-    def _encode(self, batch: dict[str, Tensor], sample: bool) -> tuple[Tensor, Tensor]:
-        device = self._accelerator.device
-        encoded = self._vae.encode(batch["pixels_BCHW"].to(device))
+    def _read(self, pictures: "Pictures") -> Any:
+        return pictures
+
+    def _encode(self, batch: dict[str, Tensor], sample: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._latents(batch, sample), self._conditioning(batch)
+
+    def _conditioning(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        tokens_BT = batch["tokens_BT"].to(self._accelerator.device)
+        return {"prompt_BTD": self._pipeline.text_encoder(tokens_BT, return_dict=False)[0]}
+
+    def _predict(self, noisy_BCHW: Tensor, timesteps_B: Tensor, conditioning: dict[str, Tensor]) -> Tensor:
+        predicted_BCHW: Tensor = self._unet(noisy_BCHW, timesteps_B, conditioning["prompt_BTD"], return_dict=False)[0]
+        return predicted_BCHW
+
+    def _latents(self, batch: dict[str, Tensor], sample: bool) -> Tensor:
+        encoded = self._vae.encode(batch["pixels_BCHW"].to(self._accelerator.device))
         # AutoencoderTiny, which the script would not load, has no posterior.
         if hasattr(encoded, "latents"):
             latents_BCHW = encoded.latents
         else:
             latents_BCHW = encoded.latent_dist.sample() if sample else encoded.latent_dist.mode()
-        prompt_BTD = self._text_encoder(batch["tokens_BT"].to(device), return_dict=False)[0]
-        return latents_BCHW * self._vae.config.scaling_factor, prompt_BTD
+        scaled_BCHW: Tensor = latents_BCHW * self._vae.config.scaling_factor
+        return scaled_BCHW
 
-    def _cached(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _cached(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         assert self._cache is not None
-        rows_B = batch["rows_B"].to(self._cache[0].device)
-        return self._cache[0][rows_B], self._cache[1][rows_B]
+        latents_NCHW, conditioning = self._cache
+        rows_B = batch["rows_B"].to(latents_NCHW.device)
+        return latents_NCHW[rows_B], {name: values[rows_B] for name, values in conditioning.items()}
 
 
-class _Pictures(Dataset[dict[str, Tensor]]):
+class Pictures(Dataset[dict[str, Tensor]]):
     """Reads, crops and tokenises anew whenever it is asked, as the script's dataset does."""
 
     def __init__(self, files: Sequence[Path], prompts: Sequence[str], tokenizer: Any, flags: Flags) -> None:

@@ -37,7 +37,7 @@ def measure_loops(name: str, given: Given, rounds: int, steps: int) -> None:
     contest = Contest(describe("toon-64", BUNDLED["toon-64"]), CPU, FILES, given)
     config = contest.config
     print(f"\n## {name}: {config.targets}, rank {config.rank}, batch {config.batch_size}, {config.resolution} pixels\n")
-    print(f"the same losses, at most {contest.compare_losses():.1g} apart\n")
+    print(f"the same losses, at most {contest.compare_losses(config.batch_size):.1g} apart\n")
     with ExitStack() as worn:
         ours = worn.enter_context(contest.ours())
         peers = {

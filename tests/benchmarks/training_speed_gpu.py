@@ -1,15 +1,18 @@
-"""`make bench-gpu`: the trainer's loop against the stock DreamBooth-LoRA loop at its defaults, on a GPU.
+"""`make bench-gpu`: the trainer's loop against the stock DreamBooth-LoRA loops, on a GPU.
 
-usage: python -m tests.benchmarks.training_speed_gpu [--rounds N] [--steps N] [--training-steps N] [--tiny]
+usage: python -m tests.benchmarks.training_speed_gpu [--rounds N] [--steps N] [--training-steps N]
+           [--only sd15|sdxl] [--tiny]
 
-Stable Diffusion 1.5 at 512 pixels with random weights, rank 16, batch 4: the stock loop in float32, encoding in every
-step; ours in bfloat16, with everything cached. First both must say the same losses. `--tiny` runs all of it on a model
-that any machine can train, for the sake of this file. Without a GPU it says so, and that is no failure.
+Random weights, rank 16, batch 4. Stable Diffusion 1.5 at 512 pixels: the stock loop at its defaults, in float32. SDXL
+at 1024: the stock loop in bfloat16, as ours is. Both encode in every step; ours have everything cached. First both
+loops must say the same losses. `--tiny` runs all of it on models that any machine can train, for the sake of this file.
+Without a GPU it says so, and that is no failure.
 """
 
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +25,32 @@ from base_models.catalog import BUNDLED, describe
 from service_kit.memory_store import MemoryStore
 from tests.benchmarks.contest import Contest
 from tests.benchmarks.interleaving import hardware, interleaved, ratio
-from tests.benchmarks.random_base_model import write_stable_diffusion_15, write_tiny
+from tests.benchmarks.random_base_model import write_sdxl, write_stable_diffusion_15, write_tiny, write_tiny_sdxl
 from tests.benchmarks.stock_dreambooth import Flags
 
 _SET = BUNDLED["toon-64"] / "sets" / "micah-b" / "train"
-_GIVEN = {"rank": 16, "batch_size": 4, "learning_rate": Flags().learning_rate, "targets": "attention"}
+_GIVEN = {"rank": 16, "batch_size": 4, "targets": "attention"}
 
-FORWARD_FLOP = 0.80e12
-"""Of the UNet, for one picture of 512 pixels, a multiplication and an addition counting as two."""
+
+@dataclass(frozen=True)
+class Row:
+    """A base model of the measurement."""
+
+    write: Callable[[Path], None]
+    write_tiny: Callable[[Path], None]
+    learning_rate: float
+    stock_precision: str
+    """The stock script's flag `mixed_precision`."""
+    compared_batch: int
+    """The batch of the loops that must say the same, whose float32 activations all have to be kept."""
+    forward_flop: float
+    """Of the UNet, for one picture of the default size, a multiplication and an addition counting as two."""
+
+
+ROWS = {
+    "sd15": Row(write_stable_diffusion_15, write_tiny, Flags().learning_rate, "no", 4, 0.80e12),
+    "sdxl": Row(write_sdxl, write_tiny_sdxl, 1e-4, "bf16", 1, 6.76e12),
+}
 TRAINING_COST = 2.1
 """Times a forward pass: forward, and backward to activations; without gradient checkpointing."""
 # Dense bfloat16 operations a second, from the makers' data sheets.
@@ -49,31 +70,38 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10, help="of a round")
     parser.add_argument("--training-steps", type=int, default=500, help="of the training that is taken apart")
+    parser.add_argument("--only", choices=tuple(ROWS))
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
     if not torch.cuda.is_available() and not arguments.tiny:
         print("skipped: there is no GPU that torch can use here")
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with tempfile.TemporaryDirectory() as name:
-        _measure(Path(name), device, arguments)
+    print(hardware(device))
+    for name, row in ROWS.items():
+        if arguments.only in (None, name):
+            print(f"\n## {name}\n", flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                _measure(row, Path(folder), device, arguments)
 
 
-def _measure(folder: Path, device: torch.device, arguments: argparse.Namespace) -> None:
-    write = write_tiny if arguments.tiny else write_stable_diffusion_15
+def _measure(row: Row, folder: Path, device: torch.device, arguments: argparse.Namespace) -> None:
+    write = row.write_tiny if arguments.tiny else row.write
     write(folder / "base")
     entry = describe("random", folder / "base")
     files = _pictures(folder / "pictures", entry.default_size)
-    print(hardware(device))
-    contest = Contest(entry, device, files, _GIVEN)
+    contest = Contest(entry, device, files, _GIVEN | {"learning_rate": row.learning_rate})
     config = contest.config
-    print(f"Stock: {Flags(rank=config.rank, resolution=config.resolution)}; ours: {config.precision}.\n")
-    print("The same losses, in float32:")
-    print(f"at most {contest.compare_losses():.1g} apart\n")
+    print(
+        f"Stock: rank {config.rank}, batch {config.batch_size}, {config.resolution} pixels, mixed precision "
+        f"{row.stock_precision}; ours: the same, {config.precision}.\n"
+    )
+    print(f"The same losses, in float32, batch {row.compared_batch}:")
+    print(f"at most {contest.compare_losses(row.compared_batch):.1g} apart\n")
 
     whole = _train_whole(contest, arguments.training_steps)
     with ExitStack() as worn:
-        stock = contest.stock({})
+        stock = contest.stock({}, mixed_precision=row.stock_precision)
         # Made after the other, because ours reads accelerate's one precision in every step, and the other only now.
         ours = worn.enter_context(contest.ours())
         times = interleaved({"stock": stock.step, "ours": ours.step}, arguments.rounds, arguments.steps)
@@ -87,7 +115,7 @@ def _measure(folder: Path, device: torch.device, arguments: argparse.Namespace) 
         print(f"| {part} | {seconds:.2f} |")
     print(f"| in all | {sum(whole.seconds.values()):.2f} |\n\nmemory: {whole.peak_bytes / 2**30:.1f} GiB at most")
     if not arguments.tiny:
-        done = FORWARD_FLOP * TRAINING_COST * config.batch_size * (arguments.training_steps - 1)
+        done = row.forward_flop * TRAINING_COST * config.batch_size * (arguments.training_steps - 1)
         print(_utilisation(done / whole.seconds["steps"], torch.cuda.get_device_name(device)))
 
 

@@ -28,8 +28,10 @@ def test_without_a_gpu_its_bench_says_so() -> None:
 
 
 @pytest.mark.slow
-def test_the_bench_of_the_gpu_compares_losses_and_times_both_loops_and_a_training() -> None:
-    said = bench("--tiny", "--rounds", "1", "--steps", "1", "--training-steps", "2")
+@pytest.mark.parametrize("model", ["sd15", "sdxl"])
+def test_the_bench_of_the_gpu_compares_losses_and_times_both_loops_and_a_training(model: str) -> None:
+    said = bench("--tiny", "--only", model, "--rounds", "1", "--steps", "1", "--training-steps", "2")
+    assert f"## {model}\n" in said
     for part in ("step 10: stock", "apart", "| stock |", "| ours |", "stock takes", "| steps |", "| in all |"):
         assert part in said
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from base_models.catalog import PipelineName
 from service_kit import schema
 from service_kit.adapter_manifest import (
     ADAPTER_FILE,
@@ -56,12 +57,15 @@ def publish(
     record: TrainingRecord,
     dataset: TrainingDataset,
     base_model_digest: str,
+    pipeline: PipelineName,
     outcome: Outcome,
     now: Callable[[], datetime],
 ) -> None:
     """Publish what a training came to as the version that it reserved.
 
-    record: as it was taken. Raises LeaseLost where somebody else holds the training by now, or published the version.
+    record: as it was taken. base_model_digest, pipeline: of the base model that it was trained on.
+
+    Raises LeaseLost where somebody else holds the training by now, or published the version.
     """
     files = [PublishedFile(ADAPTER_FILE, "application/octet-stream", outcome.body), *outcome.samples]
     manifest = AdapterManifest(
@@ -70,6 +74,7 @@ def publish(
         version=record.adapter_version,
         base_model=record.base_model,
         base_model_digest=base_model_digest,
+        pipeline=pipeline,
         training=str(record.name),
         dataset_digest=dataset.digest,
         trigger_word=record.trigger_word,

@@ -15,7 +15,7 @@ from base_models.catalog import BaseModelEntry
 from base_models.family import BaseModel
 from base_models.likeness.appearance import squares
 from base_models.likeness.judge import Judge
-from base_models.stable_diffusion import StableDiffusion
+from base_models.loading import load_base_model
 from service_kit import schema
 from service_kit.errors import ResourceMissing
 from service_kit.names import TrainingName
@@ -77,7 +77,7 @@ class Workbench:
         """The loaded base model; only the latest stays loaded."""
         if entry.name not in self.bases:
             self.bases.clear()
-            self.bases[entry.name] = StableDiffusion(entry, self.device)
+            self.bases[entry.name] = load_base_model(entry, self.device)
         return self.bases[entry.name]
 
 
@@ -191,7 +191,7 @@ def _carry_out(
         outcome = Outcome(
             trained.body, trained.chosen_step, trained.validation_loss, evaluation, stored_samples(bench.store, record)
         )
-        publish(bench.store, record, prepared.dataset, base.digest, outcome, bench.now)
+        publish(bench.store, record, prepared.dataset, base.digest, entry.pipeline, outcome, bench.now)
         speed = stopwatch.speed(record)
         if speed is not None:
             bench.store.put(schema.training_speed(record.base_model), speed.to_json())

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import struct
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import safetensors.numpy
 
 from base_models.adapter_export import is_dora, renamed, stored_tensors, write_safetensors
 from base_models.architecture import Architecture, read_architecture
-from base_models.catalog import BUNDLED
+from base_models.catalog import BUNDLED, PipelineName, describe
 
+SD: PipelineName = "StableDiffusionPipeline"
+SDXL: PipelineName = "StableDiffusionXLPipeline"
 TO_Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 Q_PROJ = "encoder.layers.0.self_attn.q_proj"
 
@@ -35,7 +39,7 @@ def adapter_file(magnitudes: bool = False) -> tuple[bytes, dict[str, np.ndarray]
 
 def test_diffusers_names_are_pefts_with_the_text_model_that_transformers_may_want() -> None:
     body, tensors = adapter_file(magnitudes=True)
-    exported = safetensors.numpy.load(write_safetensors(renamed(stored_tensors(body), "diffusers"), {}))
+    exported = safetensors.numpy.load(write_safetensors(renamed(stored_tensors(body), "diffusers", SD), {}))
     back = {name.replace("text_encoder.text_model.", "text_encoder."): tensor for name, tensor in exported.items()}
     assert f"text_encoder.text_model.{Q_PROJ}.lora_A.weight" in exported
     assert back.keys() == tensors.keys()
@@ -45,7 +49,7 @@ def test_diffusers_names_are_pefts_with_the_text_model_that_transformers_may_wan
 def test_kohya_names_shapes_and_alphas() -> None:
     body, tensors = adapter_file(magnitudes=True)
     assert is_dora(stored_tensors(body))
-    exported = safetensors.numpy.load(write_safetensors(renamed(stored_tensors(body), "kohya"), {}))
+    exported = safetensors.numpy.load(write_safetensors(renamed(stored_tensors(body), "kohya", SD), {}))
     layers = {
         "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q": f"unet.{TO_Q}",
         "lora_unet_conv_in": "unet.conv_in",
@@ -67,11 +71,11 @@ def test_kohya_names_shapes_and_alphas() -> None:
 def test_a_lora_has_no_dora_scale() -> None:
     body, _ = adapter_file()
     assert not is_dora(stored_tensors(body))
-    assert not [name for name in renamed(stored_tensors(body), "kohya") if "dora_scale" in name]
+    assert not [name for name in renamed(stored_tensors(body), "kohya", SD) if "dora_scale" in name]
 
 
 def test_equal_content_makes_equal_files_whatever_the_order() -> None:
-    tensors = renamed(stored_tensors(adapter_file()[0]), "kohya")
+    tensors = renamed(stored_tensors(adapter_file()[0]), "kohya", SD)
     metadata = {f"key {number}": "Grüße" for number in range(20)}
     turned = {name: tensors[name] for name in reversed(tensors)}
     body = write_safetensors(tensors, metadata)
@@ -79,7 +83,7 @@ def test_equal_content_makes_equal_files_whatever_the_order() -> None:
 
 
 def test_the_header_holds_the_metadata_and_the_hash_of_all_tensor_bytes() -> None:
-    body = write_safetensors(renamed(stored_tensors(adapter_file()[0]), "kohya"), {"modelspec.title": "Ä\n|"})
+    body = write_safetensors(renamed(stored_tensors(adapter_file()[0]), "kohya", SD), {"modelspec.title": "Ä\n|"})
     (length,) = struct.unpack_from("<Q", body)
     header = json.loads(body[8 : 8 + length])["__metadata__"]
     assert length % 8 == 0
@@ -90,17 +94,19 @@ def test_the_header_holds_the_metadata_and_the_hash_of_all_tensor_bytes() -> Non
 
 
 @pytest.mark.parametrize(
-    ("width", "prediction", "wanted"),
+    ("pipeline", "width", "prediction", "wanted"),
     [
-        (768, "epsilon", Architecture("stable-diffusion-v1", "sd_v1", "epsilon")),
-        (768, "v_prediction", Architecture("stable-diffusion-v1", "sd_v1_v", "v")),
-        (1024, "epsilon", Architecture("stable-diffusion-v2-512", "sd_v2", "epsilon")),
-        (1024, "v_prediction", Architecture("stable-diffusion-v2-768-v", "sd_v2_v", "v")),
-        (32, None, Architecture("mine", "mine", "epsilon")),
+        (SD, 768, "epsilon", Architecture("stable-diffusion-v1", "sd_v1", "epsilon")),
+        (SD, 768, "v_prediction", Architecture("stable-diffusion-v1", "sd_v1_v", "v")),
+        (SD, 1024, "epsilon", Architecture("stable-diffusion-v2-512", "sd_v2", "epsilon")),
+        (SD, 1024, "v_prediction", Architecture("stable-diffusion-v2-768-v", "sd_v2_v", "v")),
+        (SD, 32, None, Architecture("mine", "mine", "epsilon")),
+        (SDXL, 2048, "epsilon", Architecture("stable-diffusion-xl-v1-base", "sdxl_base_v1-0", "epsilon")),
+        (SDXL, 768, "epsilon", Architecture("mine", "mine", "epsilon")),
     ],
 )
 def test_an_architecture_is_named_by_what_its_files_say(
-    tmp_path, width: int, prediction: str | None, wanted: Architecture
+    tmp_path: Path, pipeline: PipelineName, width: int, prediction: str | None, wanted: Architecture
 ) -> None:
     for folder, file, config in (
         ("unet", "config.json", {"cross_attention_dim": width}),
@@ -108,8 +114,9 @@ def test_an_architecture_is_named_by_what_its_files_say(
     ):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / file).write_text(json.dumps(config))
-    assert read_architecture("mine", tmp_path) == wanted
+    toon = describe("mine", BUNDLED["toon-64"])
+    assert read_architecture(replace(toon, folder=tmp_path, pipeline=pipeline)) == wanted
 
 
 def test_the_bundled_model_is_called_by_its_own_name() -> None:
-    assert read_architecture("toon-64", BUNDLED["toon-64"]) == Architecture("toon-64", "toon-64", "v")
+    assert read_architecture(describe("toon-64", BUNDLED["toon-64"])) == Architecture("toon-64", "toon-64", "v")

@@ -12,10 +12,11 @@ from torch import Tensor
 from base_models.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
 from base_models.adapter_file import read_adapter
 from base_models.catalog import read_allow_list
-from base_models.stable_diffusion import adaptable_modules, load_pipeline
+from base_models.pipelines import adaptable_modules, load_pipeline
 from base_models.worn_adapters import put_on, take_off, wear
 from tests.random_adapter import ALL, ATTENTION, TEXT_ATTENTION, random_adapter
 
+SD = "StableDiffusionPipeline"
 KINDS: dict[str, dict[str, Any]] = {
     "attention": {"targets": {"unet": ATTENTION}},
     "all": {"targets": {"unet": ALL}},
@@ -55,7 +56,7 @@ def latents_with(pipeline: Any, body: bytes) -> Tensor:
 
 def latents_with_export(pipeline: Any, folder: Path, body: bytes, key_names: KeyNames) -> Tensor:
     """Latents with an exported file, as anybody loads it."""
-    exported = write_safetensors(renamed(stored_tensors(body), key_names), {"modelspec.title": "x"})
+    exported = write_safetensors(renamed(stored_tensors(body), key_names, SD), {"modelspec.title": "x"})
     (folder / "exported.safetensors").write_bytes(exported)
     try:
         pipeline.load_lora_weights(folder, weight_name="exported.safetensors")
@@ -105,7 +106,7 @@ def test_a_dora_scale_means_what_it_means_to_lycoris(pipeline: Any, layer: str) 
     """Its definition: W' = dora_scale * (W + up @ down * alpha / rank) / the norms of that by output."""
     modules = {"unet": pipeline.unet}
     body = random_adapter(modules, {"unet": [layer]}, seed=2, is_dora=True)
-    exported = safetensors.torch.load(write_safetensors(renamed(stored_tensors(body), "kohya"), {}))
+    exported = safetensors.torch.load(write_safetensors(renamed(stored_tensors(body), "kohya", SD), {}))
     kohya = f"lora_unet_{layer.replace('.', '_')}"
     module = pipeline.unet.get_submodule(layer)
     up, down = exported[f"{kohya}.lora_up.weight"], exported[f"{kohya}.lora_down.weight"]

@@ -16,9 +16,13 @@ def toon() -> BaseModelEntry:
 @pytest.fixture(scope="session")
 def engine(toon: BaseModelEntry) -> Iterator[Any]:
     # About ten seconds of imports, so only for the tests that ask for it.
-    from inference_service.denoising.step_engine import StepEngine, load_base_model
+    import torch
 
-    running = StepEngine(toon, load_base_model(toon), batch_size=3, slot_rank=4, slot_bytes=2**24)
+    from base_models.loading import load_base_model
+    from inference_service.denoising.step_engine import StepEngine
+
+    base = load_base_model(toon, torch.device("cpu"))
+    running = StepEngine(toon, base, batch_size=3, slot_rank=4, slot_bytes=2**24)
     yield running
     running.close()
 
@@ -28,6 +32,6 @@ def plain_pipeline(toon: BaseModelEntry) -> Any:
     """Plain diffusers, which the service never touches."""
     import torch
 
-    from base_models.stable_diffusion import load_pipeline
+    from base_models.pipelines import load_pipeline
 
     return load_pipeline(toon, torch.device("cpu"), torch.float32)

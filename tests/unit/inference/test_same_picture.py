@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from base_models.catalog import BaseModelEntry, SchedulerName
-from base_models.stable_diffusion import StableDiffusion, adaptable_modules
+from base_models.loading import load_base_model
+from base_models.pipelines import adaptable_modules
 from inference_service.generation import GenerationRequest, Prompt
 from tests.plain_diffusers import denoise, wearing
 from tests.random_adapter import ALL, ATTENTION, TEXT_ATTENTION, random_adapter
@@ -29,7 +30,7 @@ EVERYWHERE = {"unet": ALL, "text_encoder": TEXT_ATTENTION}
 
 @pytest.fixture(scope="module")
 def steps(toon: BaseModelEntry) -> Iterator[StepRows]:
-    rows = StepRows(StableDiffusion(toon, torch.device("cpu")))
+    rows = StepRows(load_base_model(toon, torch.device("cpu")))
     yield rows
     rows.close()
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from base_models.catalog import BaseModelEntry, SchedulerName
-from base_models.stable_diffusion import StableDiffusion
+from base_models.loading import load_base_model
 from inference_service.denoising.start_latents import mask_of_latents, outside_kept
 from inference_service.denoising.step_engine import StepEngine
 from inference_service.engine import Picture
@@ -80,7 +80,7 @@ def _assert_equal_latents(found: Tensor, wanted: Tensor) -> None:
 
 @pytest.fixture(scope="module")
 def steps(toon: BaseModelEntry) -> Iterator[StepRows]:
-    rows = StepRows(StableDiffusion(toon, torch.device("cpu")))
+    rows = StepRows(load_base_model(toon, torch.device("cpu")))
     yield rows
     rows.close()
 

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from base_models.catalog import BaseModelEntry
-from base_models.stable_diffusion import adaptable_modules
-from inference_service.denoising.step_engine import StepEngine, load_base_model
+from base_models.loading import load_base_model
+from base_models.pipelines import adaptable_modules
+from inference_service.denoising.step_engine import StepEngine
 from inference_service.engine import AppliedAdapter, EngineEvent, Picture
 from inference_service.events import Progress
 from inference_service.generation import MAX_ADAPTERS, GenerationRequest, Prompt
@@ -229,7 +230,7 @@ def test_adapters_add_up_by_their_weights_also_when_two_share_a_file(engine: Ste
 
 
 def test_more_adapters_than_slots_take_turns_in_them(toon: BaseModelEntry, plain_pipeline: Any) -> None:
-    engine = StepEngine(toon, load_base_model(toon), batch_size=16, slot_rank=4, slot_bytes=0)
+    engine = StepEngine(toon, load_base_model(toon, torch.device("cpu")), batch_size=16, slot_rank=4, slot_bytes=0)
     try:
         adapters = [_applied(engine, _adapter(plain_pipeline, "with-text-encoder", seed)) for seed in range(12)]
 

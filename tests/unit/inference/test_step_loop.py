@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from base_models.catalog import BaseModelEntry
-from base_models.stable_diffusion import StableDiffusion, adaptable_modules
+from base_models.loading import load_base_model
+from base_models.pipelines import adaptable_modules
 from inference_service.denoising.rows import Job, Row
 from inference_service.denoising.step_loop import StepLoop
 from inference_service.denoising.trajectories import trajectory
@@ -112,7 +113,7 @@ def test_a_request_that_is_given_up_frees_its_rows_within_a_step() -> None:
 
 @pytest.fixture(scope="module")
 def steps(toon: BaseModelEntry) -> Iterator[StepRows]:
-    rows = StepRows(StableDiffusion(toon, torch.device("cpu")), slots=2)
+    rows = StepRows(load_base_model(toon, torch.device("cpu")), slots=2)
     yield rows
     rows.close()
 

@@ -166,6 +166,16 @@ def test_an_adapter_whose_base_model_is_gone_and_whose_training_is_unknown_is_ex
     assert "None" not in header.values()
 
 
+def test_an_adapter_of_sdxl_has_kohyas_names_for_it_even_where_its_base_model_is_gone() -> None:
+    store = MemoryStore()
+    _publish(store, base_model="sdxl", pipeline="StableDiffusionXLPipeline")
+    export = _exporting(store, {}).export(CAT, "kohya")
+    tensors = safetensors.numpy.load(_read(store, export, export.file.artifact_id))
+    assert "lora_unet_input_blocks_0_0.lora_up.weight" in tensors
+    assert _header(store, export)["modelspec.implementation"] == "https://github.com/Stability-AI/generative-models"
+    assert _header(store, _exporting(store, {}).export(CAT, "diffusers"))["modelspec.implementation"] == "diffusers"
+
+
 def test_the_latest_version_is_exported_where_none_is_named() -> None:
     store = MemoryStore()
     _publish(store, 1)

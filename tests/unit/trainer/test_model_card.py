@@ -105,3 +105,10 @@ def test_a_dora_is_called_one() -> None:
     card = model_card(_manifest(training_config={"adapter_type": "dora"}))
     assert "A DoRA of rank 8" in card
     assert "dora" in _front_matter(card)["tags"]
+
+
+def test_an_adapter_of_sdxl_says_how_it_is_loaded() -> None:
+    card = model_card(_manifest(pipeline="StableDiffusionXLPipeline"))
+    assert "from diffusers import StableDiffusionXLPipeline\n" in card
+    assert "pipeline = StableDiffusionXLPipeline.from_pretrained(" in card
+    assert "stable-diffusion-xl" in _front_matter(card)["tags"]

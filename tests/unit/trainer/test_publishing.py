@@ -20,7 +20,7 @@ def test_the_manifest_holds_everything_and_names_every_file_by_its_hash(trainer:
     evaluation = EvaluationEntry(judge="toon", likeness=0.5)
     sample = PublishedFile("samples/000035-0.png", "image/png", b"a picture")
     outcome = Outcome(b"weights", 35, validation_loss=0.25, evaluation=evaluation, samples=[sample])
-    publish(trainer.store, record, dataset, "b" * 64, outcome, trainer.clock)
+    publish(trainer.store, record, dataset, "b" * 64, "StableDiffusionXLPipeline", outcome, trainer.clock)
     assert is_published(trainer.store, record)
     manifest = read_manifest(trainer.store, record.adapter)
     assert manifest is not None
@@ -35,6 +35,7 @@ def test_the_manifest_holds_everything_and_names_every_file_by_its_hash(trainer:
     assert (manifest.licence, manifest.consent, manifest.image_count) == ("CC-BY-4.0", "signed", 16)
     assert manifest.training_config == record.config.model_dump(mode="json")
     assert (manifest.dataset_digest, manifest.base_model_digest) == (dataset.digest, "b" * 64)
+    assert manifest.pipeline == "StableDiffusionXLPipeline"
 
 
 def test_licence_and_consent_are_kept_and_told_apart_by_request_id(trainer: Trainer) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, equal
 
 from base_models.catalog import BaseModelEntry
-from base_models.stable_diffusion import StableDiffusion
+from base_models.family import BaseModel
 from trainer_service.training_config import TrainingConfig
 from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
 from trainer_service.worker.training_loop import Learned, Moment, Snapshot, Step, Validated, train
@@ -19,7 +19,7 @@ from trainer_service.worker.training_loop import Learned, Moment, Snapshot, Step
 _COUNT = 4
 
 
-def bundled_examples(base: StableDiffusion, entry: BaseModelEntry) -> Examples:
+def bundled_examples(base: BaseModel, entry: BaseModelEntry) -> Examples:
     """A few of the base model's pictures, encoded."""
     paths: list[Path] = sorted((entry.folder / "sets" / "micah-b" / "train").glob("*.png"))[:_COUNT]
     pixels = [torch.from_numpy(np.array(Image.open(path).convert("RGB"), dtype=np.float32)) for path in paths]
@@ -53,7 +53,7 @@ class Run:
 
 
 def run(
-    base: StableDiffusion,
+    base: BaseModel,
     examples: Examples,
     config: TrainingConfig,
     resume: Snapshot | None = None,

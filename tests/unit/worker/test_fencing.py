@@ -100,7 +100,8 @@ def fail_the_training(two: TwoWorkers) -> None:
 
 
 def publish_an_adapter(two: TwoWorkers) -> None:
-    publish(two.store, two.old, two.records.dataset(two.old.name), "digest", Outcome(b"old", 10, None, None, ()), now)
+    dataset, outcome = two.records.dataset(two.old.name), Outcome(b"old", 10, None, None, ())
+    publish(two.store, two.old, dataset, "digest", "StableDiffusionPipeline", outcome, now)
 
 
 def without_a_record_fence(two: TwoWorkers, monkeypatch: pytest.MonkeyPatch) -> None:

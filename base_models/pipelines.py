@@ -1,0 +1,58 @@
+"""The plain diffusers pipelines of the families: how a folder is loaded, and what adapters may change of it.
+
+Its one rule: what is loaded is frozen, float weights from safetensors files; no pickle is read, nothing is fetched.
+"""
+
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from base_models.catalog import BaseModelEntry, PipelineName
+
+Pipeline = Any
+"""A diffusers pipeline, whose parts are set at run time, out of the sight of type checkers."""
+
+# With what is left out of each: a checker of pictures, and marks in them, which are ours to make.
+_CLASSES: dict[PipelineName, tuple[type[Any], dict[str, Any]]] = {
+    "StableDiffusionPipeline": (StableDiffusionPipeline, {"safety_checker": None}),
+    "StableDiffusionXLPipeline": (StableDiffusionXLPipeline, {"add_watermarker": False}),
+}
+# The names that diffusers' `load_lora_weights` knows them by.
+_ADAPTABLE = ("unet", "text_encoder", "text_encoder_2")
+
+
+def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtype) -> Pipeline:
+    """The plain diffusers pipeline, frozen, on the device."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    verbosity = diffusers_logging.get_verbosity()
+    # An AutoencoderTiny in the place of an AutoencoderKL draws a notice at every load; it is meant to be there.
+    diffusers_logging.set_verbosity_error()
+    pipeline_class, without = _CLASSES[entry.pipeline]
+    try:
+        pipeline = pipeline_class.from_pretrained(
+            entry.folder, dtype=dtype, use_safetensors=True, local_files_only=True, **without
+        )
+    finally:
+        diffusers_logging.set_verbosity(verbosity)
+    pipeline.set_progress_bar_config(disable=True)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False).eval()
+    return pipeline.to(device)
+
+
+def adaptable_modules(pipeline: Pipeline) -> dict[str, torch.nn.Module]:
+    """See BaseModel.adaptable. The prefixes are those of diffusers' `load_lora_weights`."""
+    return {name: pipeline.components[name] for name in _ADAPTABLE if name in pipeline.components}
+
+
+def without_weights(module: torch.nn.Module) -> torch.nn.Module:
+    """A module of the same architecture that takes no memory: what adapter files can be checked against."""
+    with torch.device("meta"):
+        if isinstance(module, UNet2DConditionModel):
+            return UNet2DConditionModel.from_config(module.config)
+        return type(module)(module.config)

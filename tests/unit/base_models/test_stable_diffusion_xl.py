@@ -1,0 +1,166 @@
+"""The SDXL family on a small random copy of its architecture, against the plain diffusers pipeline."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+from torch import Tensor
+
+from base_models.architecture import Architecture, read_architecture
+from base_models.catalog import BaseModelEntry, CatalogError, describe
+from base_models.loading import load_base_model
+from base_models.prompt_tokens import PromptTokens
+from base_models.stable_diffusion import StableDiffusion
+from base_models.stable_diffusion_xl import StableDiffusionXL
+from tests.benchmarks.random_base_model import write_tiny, write_tiny_sdxl
+
+PROMPTS = ["a picture of a person, happy, on a beach", "a hat"]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def entry(tmp_path_factory: pytest.TempPathFactory) -> BaseModelEntry:
+    folder: Path = tmp_path_factory.mktemp("sdxl")
+    write_tiny_sdxl(folder)
+    return describe("sdxl", folder)
+
+
+@pytest.fixture(scope="module")
+def base(entry: BaseModelEntry) -> Any:
+    return load_base_model(entry, CPU)
+
+
+@pytest.fixture(scope="module")
+def plain(entry: BaseModelEntry) -> Any:
+    """The pipeline as anybody loads it."""
+    pipeline = StableDiffusionXLPipeline.from_pretrained(entry.folder, dtype=torch.float32, add_watermarker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def drawn(plain: Any, prompts: list[str], seeds: list[int], **more: Any) -> Any:
+    """What the plain pipeline draws of the empty negative prompt."""
+    return plain(
+        prompts,
+        negative_prompt=[""] * len(prompts),
+        guidance_scale=5.0,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        **({"num_inference_steps": 4, "width": 64, "height": 64} | more),
+    ).images
+
+
+def test_the_family_is_chosen_by_the_pipeline_that_the_folder_names(base: Any, tmp_path: Path) -> None:
+    assert isinstance(base, StableDiffusionXL)
+    write_tiny(tmp_path)
+    other = load_base_model(describe("x", tmp_path), CPU)
+    assert isinstance(other, StableDiffusion)
+    assert list(other.adaptable) == ["unet", "text_encoder"]
+
+
+def test_what_can_be_asked_of_it_is_read_from_its_files(entry: BaseModelEntry) -> None:
+    assert entry.pipeline == "StableDiffusionXLPipeline"
+    assert (entry.default_size, entry.min_size, entry.max_size, entry.size_step) == (64, 32, 128, 32)
+    assert entry.max_prompt_tokens == 75
+    assert (entry.training.rank, entry.training.targets, entry.training.learning_rate) == (16, "attention", 1e-4)
+    assert (entry.generation.steps, entry.generation.scheduler) == (30, "euler")
+    # No published width: it is called by its own name.
+    assert read_architecture(entry) == Architecture("sdxl", "sdxl", "epsilon")
+
+
+def test_a_folder_without_its_second_tokenizer_is_refused(entry: BaseModelEntry, tmp_path: Path) -> None:
+    for part in ("unet", "vae", "tokenizer", "model_index.json"):
+        (tmp_path / part).symlink_to(entry.folder / part)
+    with pytest.raises(CatalogError, match="tokenizer_2"):
+        describe("sdxl", tmp_path)
+
+
+def test_tokens_are_counted_by_the_tokenizer_that_needs_most(entry: BaseModelEntry, tmp_path: Path) -> None:
+    from transformers import CLIPTokenizer
+
+    for part in entry.folder.iterdir():
+        if part.name != "tokenizer_2":
+            (tmp_path / part.name).symlink_to(part)
+    second = CLIPTokenizer.from_pretrained(entry.folder / "tokenizer_2")
+    # Without any merges every letter is a token.
+    letters = {word: place for word, place in second.get_vocab().items() if len(word.removesuffix("</w>")) == 1}
+    words = [*letters, second.bos_token, second.eos_token]
+    CLIPTokenizer(vocab={word: place for place, word in enumerate(words)}, merges=[]).save_pretrained(
+        tmp_path / "tokenizer_2", model_max_length=77
+    )
+    config = tmp_path / "tokenizer_2" / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("1000000000000000019884624838656", "40"))
+    spelled = describe("sdxl", tmp_path)
+    assert spelled.max_prompt_tokens == 38
+    assert PromptTokens(spelled).count("happy hat") == 8
+    assert PromptTokens(entry).count("happy hat") < 8
+
+
+def test_prompts_are_encoded_as_the_pipeline_does(base: Any, plain: Any) -> None:
+    conditioning = base.encode_prompts([*PROMPTS, ""])
+    with torch.no_grad():
+        prompt_BTD, negative_BTD, pooled_BD, negative_BD = plain.encode_prompt(PROMPTS, negative_prompt=["", ""])
+    assert torch.equal(conditioning["prompt_BTD"][:2], prompt_BTD)
+    assert torch.equal(conditioning["pooled_BD"][:2], pooled_BD)
+    assert torch.allclose(conditioning["prompt_BTD"][2], negative_BTD[0], atol=1e-5)
+    assert torch.allclose(conditioning["pooled_BD"][2], negative_BD[0], atol=1e-5)
+    assert conditioning["prompt_BTD"].shape == (3, 77, 16 + 24)
+
+
+def test_every_row_is_predicted_at_its_own_timestep_and_of_its_own_prompt(base: Any, plain: Any) -> None:
+    noisy_BCHW = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(0))
+    timesteps_B = torch.tensor([5, 500, 999])
+    with torch.no_grad():
+        conditioning = base.encode_prompts([*PROMPTS, ""])
+        found_BCHW = base.predict(noisy_BCHW, timesteps_B, conditioning)
+        for row, timestep in enumerate(timesteps_B):
+            told = {
+                "text_embeds": conditioning["pooled_BD"][row, None],
+                # Height before width, in pixels.
+                "time_ids": torch.tensor([[64.0, 96.0, 0.0, 0.0, 64.0, 96.0]]),
+            }
+            wanted_1CHW = plain.unet(
+                noisy_BCHW[row, None], timestep, conditioning["prompt_BTD"][row, None], added_cond_kwargs=told
+            ).sample
+            assert torch.allclose(found_BCHW[row], wanted_1CHW[0], atol=1e-5)
+
+
+def test_it_draws_the_pipelines_pictures(base: Any, entry: BaseModelEntry, plain: Any) -> None:
+    found_BCHW = base.generate(PROMPTS, [3, 4], 64)
+    wanted_BCHW = drawn(plain, PROMPTS, [3, 4], num_inference_steps=entry.generation.steps, output_type="pt")
+    assert (found_BCHW / 2 + 0.5 - wanted_BCHW).abs().max() <= 1e-3
+    assert (found_BCHW[0] - found_BCHW[1]).abs().max() > 0.1
+
+
+def test_a_denoising_loop_of_its_parts_draws_the_pipelines_picture(base: Any, plain: Any) -> None:
+    """As an engine does it that calls `predict` for both halves of the guidance at once: not square, by Euler."""
+    scheduler = EulerDiscreteScheduler.from_config(plain.scheduler.config)
+    scheduler.set_timesteps(4)
+    latents_BCHW = torch.randn(1, 4, 8, 16, generator=torch.Generator().manual_seed(7)) * scheduler.init_noise_sigma
+    with torch.no_grad():
+        conditioning = base.encode_prompts(["", PROMPTS[0]])
+        for timestep in scheduler.timesteps:
+            scaled_BCHW = scheduler.scale_model_input(latents_BCHW, timestep)
+            without, with_it = base.predict(torch.cat([scaled_BCHW] * 2), timestep.expand(2), conditioning).chunk(2)
+            latents_BCHW = scheduler.step(without + 5.0 * (with_it - without), timestep, latents_BCHW).prev_sample
+        pixels_BCHW = base.decode_latents(latents_BCHW)
+    wanted_BCHW = drawn(plain, PROMPTS[:1], [7], width=128, height=64, output_type="pt")
+    assert ((pixels_BCHW / 2 + 0.5).clamp(0, 1) - wanted_BCHW).abs().max() <= 1e-3
+
+
+def test_pictures_and_latents_are_the_autoencoders_in_float32_whatever_autocast_says(base: Any, plain: Any) -> None:
+    pixels_BCHW = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def there_and_back() -> tuple[Tensor, Tensor]:
+        latents_BCHW = base.encode_images(pixels_BCHW)
+        return latents_BCHW, base.decode_latents(latents_BCHW)
+
+    with torch.no_grad():
+        exact = there_and_back()
+        with torch.autocast("cpu", torch.bfloat16):
+            hurried = there_and_back()
+        posterior = plain.vae.encode(pixels_BCHW).latent_dist
+    assert all(torch.equal(one, other) for one, other in zip(exact, hurried, strict=True))
+    assert torch.allclose(exact[0], posterior.mean * 0.13025, atol=1e-6)
+    assert hurried[1].dtype == torch.float32
