@@ -7,6 +7,7 @@ import asyncio
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import grpc
@@ -14,8 +15,12 @@ import grpc
 from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
 from base_models.prompt_tokens import PromptTokens
 from inference_service.adapter_cache import AdapterCache
+from inference_service.adapter_uses import AdapterUses
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission
+from inference_service.host_adapters import HostAdapters
+from inference_service.manifests import Manifests
+from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
 from inference_service.settings import OTHER_PROCESSES, InferenceSettings
 from inference_service.studio import ServedBaseModel, Studio
@@ -70,9 +75,14 @@ async def main() -> None:
     }
     cache = AdapterCache(store, settings.inference_cache_dir, settings.inference_cache_bytes)
     admission = Admission(settings.inference_images_waiting, time.monotonic)
-    studio = Studio(served, Adapters(store, cache, time.monotonic), admission, time.monotonic)
+    manifests = Manifests(store, time.monotonic)
+    host = HostAdapters(cache, settings.inference_host_cache_bytes, time.monotonic)
+    uses = AdapterUses(lambda: datetime.now(UTC))
+    adapters = Adapters(manifests, host, uses)
+    studio = Studio(served, adapters, admission, time.monotonic)
+    served_adapters = ServedAdapters(served, adapters, uses, host, cache)
     # The stubs call every rpc abstract; those that are not built yet are the generated base class's.
-    servicer = InferenceServicer(studio)  # type: ignore[abstract]
+    servicer = InferenceServicer(studio, served_adapters)  # type: ignore[abstract]
 
     def add_services(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(servicer, server)
@@ -80,6 +90,8 @@ async def main() -> None:
     try:
         await serve_until_stopped(endpoint, add_services, [_SERVICE], settings.inference_drain_s, asyncio.Event())
     finally:
+        manifests.close()
+        host.close()
         for engine in engines.values():
             engine.close()
 

@@ -8,29 +8,74 @@ import hashlib
 import logging
 import os
 import tempfile
+import threading
+from collections import OrderedDict
 from pathlib import Path
 
 from service_kit.errors import DataLost
 from service_kit.store import ObjectMissing, ObjectStore
 
+# The folder is listed again after this share of the bound was written, so each file written costs looks at some 16
+# others, however many there are.
+_LISTINGS_IN_A_BOUND = 16
 _logger = logging.getLogger(__name__)
 
 
 class AdapterCache:
-    """Safe for use by several threads, and by several processes that share the folder."""
+    """Safe for use by several threads, and by several processes that share the folder.
+
+    What others write there is seen when the folder is listed, so each of them may carry it beyond the bound by a
+    sixteenth for a while.
+    """
 
     def __init__(self, store: ObjectStore, folder: Path, max_bytes: int) -> None:
         self._store = store
         self._folder = folder
         self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        # As of the last listing and what happened here since; the longest unused first.
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._total_bytes = 0
+        self._until_listing_bytes = 0
 
     def read(self, key: str, digest: str) -> bytes:
-        """The bytes stored under `key`, which have this SHA-256. Raises DataLost where the bucket lacks them."""
+        """The bytes stored under `key`, which have this SHA-256. Raises DataLost where the bucket lacks them.
+
+        What comes from the bucket is not written to the disk before `keep`.
+        """
         body = self._from_disk(digest)
-        if body is None:
-            body = self._from_bucket(key, digest)
-            self._to_disk(digest, body)
-        return body
+        return self._from_bucket(key, digest) if body is None else body
+
+    def keep(self, digest: str, body: bytes) -> None:
+        """Write bytes that `read` gave to the disk, where they are not there yet."""
+        if self.holds(digest):
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            descriptor, scratch = tempfile.mkstemp(dir=self._folder, prefix=".")
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(body)
+                os.replace(scratch, self._folder / digest)
+            except OSError:
+                os.unlink(scratch)
+                raise
+            self._make_room(digest, len(body))
+        except OSError as error:
+            _logger.warning("the adapter cache cannot be written: %s", error)
+
+    def holds(self, digest: str) -> bool:
+        """Whether the disk has a file of this name."""
+        return (self._folder / digest).exists()
+
+    def drop(self, digest: str) -> None:
+        """Delete a file; a missing one is no error."""
+        with self._lock:
+            self._total_bytes -= self._sizes.pop(digest, 0)
+        try:
+            (self._folder / digest).unlink(missing_ok=True)
+        except OSError as error:
+            _logger.warning("the adapter cache cannot be written: %s", error)
 
     def _from_disk(self, digest: str) -> bytes | None:
         path = self._folder / digest
@@ -38,15 +83,17 @@ class AdapterCache:
             body = path.read_bytes()
             if _sha256(body) != digest:
                 _logger.warning("%s is damaged and is fetched again", path)
-                path.unlink(missing_ok=True)
+                self.drop(digest)
                 return None
-            # The modification time says when a file was last used.
+            # The modification time says when a file was last used, to other processes too.
             os.utime(path)
         except FileNotFoundError:
             return None
         except OSError as error:
             _logger.warning("the adapter cache cannot be read: %s", error)
             return None
+        with self._lock:
+            self._note(digest, len(body))
         return body
 
     def _from_bucket(self, key: str, digest: str) -> bytes:
@@ -60,36 +107,35 @@ class AdapterCache:
             raise DataLost(f"the adapter file {digest} is damaged in the bucket; train the adapter again")
         return body
 
-    def _to_disk(self, digest: str, body: bytes) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor, scratch = tempfile.mkstemp(dir=self._folder, prefix=".")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(body)
-                os.replace(scratch, self._folder / digest)
-            except OSError:
-                os.unlink(scratch)
-                raise
-            self._evict()
-        except OSError as error:
-            _logger.warning("the adapter cache cannot be written: %s", error)
+    def _make_room(self, digest: str, size_bytes: int) -> None:
+        """Take a new file into account, and delete the longest unused until the rest is within the bound."""
+        with self._lock:
+            self._until_listing_bytes -= size_bytes
+            if self._until_listing_bytes < 0:
+                self._list()
+                self._until_listing_bytes = self._max_bytes // _LISTINGS_IN_A_BOUND
+            self._note(digest, size_bytes)
+            while self._total_bytes > self._max_bytes:
+                oldest, freed_bytes = self._sizes.popitem(last=False)
+                self._total_bytes -= freed_bytes
+                (self._folder / oldest).unlink(missing_ok=True)
 
-    def _evict(self) -> None:
-        """Delete the longest unused files until the rest is within the bound."""
+    def _list(self) -> None:
         files = []
         for path in self._folder.iterdir():
             try:
-                files.append((path, path.stat()))
+                files.append((path.name, path.stat()))
             except FileNotFoundError:
-                # Another process evicts too.
+                # Another process makes room too.
                 continue
-        total = sum(stat.st_size for _, stat in files)
-        for path, stat in sorted(files, key=lambda file: file[1].st_mtime_ns):
-            if total <= self._max_bytes:
-                return
-            path.unlink(missing_ok=True)
-            total -= stat.st_size
+        files.sort(key=lambda file: file[1].st_mtime_ns)
+        self._sizes = OrderedDict((name, stat.st_size) for name, stat in files)
+        self._total_bytes = sum(self._sizes.values())
+
+    def _note(self, digest: str, size_bytes: int) -> None:
+        self._total_bytes += size_bytes - self._sizes.get(digest, 0)
+        self._sizes[digest] = size_bytes
+        self._sizes.move_to_end(digest)
 
 
 def _sha256(body: bytes) -> str:
