@@ -57,10 +57,7 @@ class HostAdapters:
     def find(self, key: HostKey) -> HostAdapter | None:
         """The adapter if it is in memory: no disk, no hashing, no waiting."""
         with self._lock:
-            content = self._held.get(key) or self._alive.get(key)
-            if content is not None:
-                self._hold(key, content)
-            return content
+            return self._find(key)
 
     def load(self, key: HostKey, blob: str, parse: Callable[[bytes], HostAdapter]) -> "Future[HostAdapter]":
         """Bring an adapter into memory from the disk or from the object `blob`; cancelling the future does nothing.
@@ -74,7 +71,7 @@ class HostAdapters:
         with self._lock:
             if key in self._loading:
                 return self._loading[key]
-            content, refusal = self._held.get(key) or self._alive.get(key), self._refusal(key)
+            content, refusal = self._find(key), self._refusal(key)
             if content is None and refusal is None:
                 self._threads.submit(self._load, key, blob, parse, future)
                 self._loading[key] = future
@@ -93,8 +90,8 @@ class HostAdapters:
             if self._pinned_bytes + content.size_bytes > limit_bytes:
                 raise TryLater(
                     "PINS_FULL",
-                    f"{self._pinned_bytes} bytes of adapters are pinned in host memory; {content.size_bytes} more would "
-                    f"exceed the limit of {limit_bytes}; preload one of the others without `pinned` first",
+                    f"{self._pinned_bytes} bytes of adapters are pinned in host memory; {content.size_bytes} more "
+                    f"would exceed the limit of {limit_bytes}; preload one of the others without `pinned` first",
                     _PIN_RETRY_S,
                 )
             self._hold(key, content)
@@ -148,6 +145,12 @@ class HostAdapters:
         future.set_result(content)
         # After the answer: nobody waits for the disk.
         self._cache.keep(key.digest, body)
+
+    def _find(self, key: HostKey) -> HostAdapter | None:
+        content = self._held.get(key) or self._alive.get(key)
+        if content is not None:
+            self._hold(key, content)
+        return content
 
     def _hold(self, key: HostKey, content: HostAdapter) -> None:
         """Hold as the most recently used; the longest unused make room. What cannot fit is not held."""

@@ -44,7 +44,7 @@ class _Answer:
 class Manifests:
     """What the bucket says of adapters. Safe for use by several threads; nothing is read before it is asked for.
 
-    A version is read with one GET, the latest with a LIST of that adapter's versions and a GET: whatever else the bucket
+    A version is read with one GET, the latest with a LIST of that adapter's versions and a GET: what else the bucket
     holds costs nothing.
     """
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,7 +96,7 @@ class FakeServing:
     studio: Studio
     engine: FakeEngine
     store: MemoryStore
-    clock: Clock = field(default_factory=Clock)
+    clock: Clock
 
     async def generate(self, request: pb.GenerateRequest) -> list[pb.GenerateResponse]:
         """All messages of one call."""
@@ -149,6 +149,14 @@ def ask(*seeds: int, **fields: Any) -> pb.GenerateRequest:
 def ask_with_adapter(name: object) -> pb.GenerateRequest:
     """A request for one image with an adapter."""
     return ask(1, adapters=[pb.AdapterWeight(adapter=str(name))])
+
+
+async def rest_of(call: Any) -> list[pb.GenerateResponse]:
+    """The messages of a call that were not read yet."""
+    messages: list[pb.GenerateResponse] = []
+    while (message := await call.read()) is not grpc.aio.EOF:
+        messages.append(message)
+    return messages
 
 
 async def refusal_of(

@@ -8,7 +8,6 @@ import pytest
 
 from inference_service.adapter_cache import AdapterCache
 from service_kit.errors import DataLost
-from service_kit.memory_store import MemoryStore
 from tests.counting_store import CountingStore
 
 
@@ -17,7 +16,7 @@ def store() -> CountingStore:
     return CountingStore()
 
 
-def _stored(store: MemoryStore, body: bytes) -> str:
+def _stored(store: CountingStore, body: bytes) -> str:
     digest = hashlib.sha256(body).hexdigest()
     store.put(digest, body)
     return digest
