@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from service_kit.store import ObjectMissing, ObjectStore
 # The folder is listed again after this share of the bound was written, so each file written costs looks at some 16
 # others, however many there are.
 _LISTINGS_IN_A_BOUND = 16
+# Files begin so while they are written; one that is older than this was left by a process that died.
+_SCRATCH, _SCRATCH_LIFE_S = ".", 3600.0
 _logger = logging.getLogger(__name__)
 
 
@@ -52,7 +55,7 @@ class AdapterCache:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor, scratch = tempfile.mkstemp(dir=self._folder, prefix=".")
+            descriptor, scratch = tempfile.mkstemp(dir=self._folder, prefix=_SCRATCH)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(body)
@@ -122,12 +125,15 @@ class AdapterCache:
 
     def _list(self) -> None:
         files = []
+        written_before_s = time.time() - _SCRATCH_LIFE_S
         for path in self._folder.iterdir():
             try:
-                files.append((path.name, path.stat()))
+                stat = path.stat()
             except FileNotFoundError:
                 # Another process makes room too.
                 continue
+            if not path.name.startswith(_SCRATCH) or stat.st_mtime < written_before_s:
+                files.append((path.name, stat))
         files.sort(key=lambda file: file[1].st_mtime_ns)
         self._sizes = OrderedDict((name, stat.st_size) for name, stat in files)
         self._total_bytes = sum(self._sizes.values())

@@ -114,6 +114,16 @@ def test_processes_that_share_the_folder_keep_the_bound_together(store: Counting
     assert store.calls == [("get", digests[0])]
 
 
+def test_a_file_that_is_being_written_is_left_alone_and_one_left_behind_is_not(
+    store: CountingStore, tmp_path: Path
+) -> None:
+    for name in (".fresh", ".left"):
+        (tmp_path / name).write_bytes(b"half")
+    os.utime(tmp_path / ".left", (0, 0))
+    AdapterCache(store, tmp_path, max_bytes=5).keep("digest", b"body.")
+    assert {path.name for path in tmp_path.iterdir()} == {".fresh", "digest"}
+
+
 def test_a_disk_that_cannot_be_written_only_costs_time(store: CountingStore, tmp_path: Path) -> None:
     digest = _stored(store, b"body")
     (tmp_path / "file").write_bytes(b"")
