@@ -11,7 +11,10 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from service_kit.errors import DataLost
 from service_kit.store import ObjectMissing, ObjectStore
@@ -22,6 +25,8 @@ _LISTINGS_IN_A_BOUND = 16
 # Files begin so while they are written; one that is older than this was left by a process that died.
 _SCRATCH, _SCRATCH_LIFE_S = ".", 3600.0
 _logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class AdapterCache:
@@ -41,13 +46,25 @@ class AdapterCache:
         self._total_bytes = 0
         self._until_listing_bytes = 0
 
-    def read(self, key: str, digest: str) -> bytes:
-        """The bytes stored under `key`, which have this SHA-256. Raises DataLost where the bucket lacks them.
+    def read(self, key: str, digest: str, parse: Callable[[bytes], T]) -> tuple[bytes, T]:
+        """The bytes stored under `key`, which have this SHA-256, and what `parse` makes of them.
 
-        What comes from the bucket is not written to the disk before `keep`.
+        Raises DataLost where the bucket lacks them, else what `parse` raises. It is called with bytes whose hash is not
+        known yet, because hashing takes as long. What comes from the bucket is not written to the disk before `keep`.
         """
         body = self._from_disk(digest)
-        return self._from_bucket(key, digest) if body is None else body
+        if body is not None:
+            parsed = _parse_if(digest, body, parse)
+            if parsed is not None:
+                return body, parsed.result()
+            _logger.warning("%s is damaged and is fetched again", self._folder / digest)
+            self.drop(digest)
+        body = self._from_bucket(key, digest)
+        parsed = _parse_if(digest, body, parse)
+        if parsed is None:
+            _logger.error("%s: %d bytes with another SHA-256", key, len(body))
+            raise DataLost(f"the adapter file {digest} is damaged in the bucket; train the adapter again")
+        return body, parsed.result()
 
     def keep(self, digest: str, body: bytes) -> None:
         """Write bytes that `read` gave to the disk, where they are not there yet."""
@@ -84,10 +101,6 @@ class AdapterCache:
         path = self._folder / digest
         try:
             body = path.read_bytes()
-            if _sha256(body) != digest:
-                _logger.warning("%s is damaged and is fetched again", path)
-                self.drop(digest)
-                return None
             # The modification time says when a file was last used, to other processes too.
             os.utime(path)
         except FileNotFoundError:
@@ -101,14 +114,9 @@ class AdapterCache:
 
     def _from_bucket(self, key: str, digest: str) -> bytes:
         try:
-            body = self._store.get(key).body
+            return self._store.get(key).body
         except ObjectMissing as error:
             raise DataLost(f"the adapter file {digest} is missing from the bucket; train the adapter again") from error
-        found = _sha256(body)
-        if found != digest:
-            _logger.error("%s: %d bytes with SHA-256 %s", key, len(body), found)
-            raise DataLost(f"the adapter file {digest} is damaged in the bucket; train the adapter again")
-        return body
 
     def _make_room(self, digest: str, size_bytes: int) -> None:
         """Take a new file into account, and delete the longest unused until the rest is within the bound."""
@@ -144,5 +152,9 @@ class AdapterCache:
         self._sizes.move_to_end(digest)
 
 
-def _sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+def _parse_if(digest: str, body: bytes, parse: Callable[[bytes], T]) -> "Future[T] | None":
+    """What `parse` makes of the bytes, finished; None where their SHA-256 is another."""
+    with ThreadPoolExecutor(1) as beside:
+        parsed = beside.submit(parse, body)
+        is_right = hashlib.sha256(body).hexdigest() == digest
+    return parsed if is_right else None

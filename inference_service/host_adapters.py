@@ -129,8 +129,7 @@ class HostAdapters:
         self, key: HostKey, blob: str, parse: Callable[[bytes], HostAdapter], future: "Future[HostAdapter]"
     ) -> None:
         try:
-            body = self._cache.read(blob, key.digest)
-            content = parse(body)
+            body, content = self._cache.read(blob, key.digest, parse)
         except Exception as error:
             with self._lock:
                 del self._loading[key]

@@ -77,7 +77,10 @@ class Manifests:
         Asked every second it says so within five seconds; a store that does not answer says nothing about it.
         """
         answer, _ = self._look_up(name)
-        return answer is not None and answer.manifest is None
+        if answer is None:
+            self.read(name)
+            return False
+        return answer.manifest is None
 
     def close(self) -> None:
         """Wait for what is being read and stop the threads."""

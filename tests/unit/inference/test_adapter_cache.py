@@ -22,8 +22,14 @@ def _stored(store: CountingStore, body: bytes) -> str:
     return digest
 
 
+def _read(cache: AdapterCache, digest: str) -> bytes:
+    body, length = cache.read(digest, digest, len)
+    assert length == len(body)
+    return body
+
+
 def _read_and_keep(cache: AdapterCache, digest: str) -> bytes:
-    body = cache.read(digest, digest)
+    body = _read(cache, digest)
     cache.keep(digest, body)
     return body
 
@@ -55,13 +61,31 @@ def test_bytes_without_their_hash_are_lost_and_not_kept(store: CountingStore, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_parsing_says_of_bytes_without_their_hash_does_not_count(store: CountingStore, tmp_path: Path) -> None:
+    def refuse_others(body: bytes) -> int:
+        if body != b"body":
+            raise ValueError(body)
+        return 1
+
+    digest = _stored(store, b"body")
+    (tmp_path / digest).write_bytes(b"bod")
+    cache = AdapterCache(store, tmp_path, 100)
+    assert cache.read(digest, digest, refuse_others) == (b"body", 1)
+    store.put(digest, b"other")
+    with pytest.raises(DataLost):
+        cache.read(digest, digest, refuse_others)
+    other = _stored(store, b"other")
+    with pytest.raises(ValueError, match="other"):
+        cache.read(other, other, refuse_others)
+
+
 def test_the_longest_unused_files_make_room(store: CountingStore, tmp_path: Path) -> None:
     cache = AdapterCache(store, tmp_path, max_bytes=10)
     old, used, new = (_stored(store, body) for body in (b"old..", b"used.", b"new.."))
     for moment, digest in enumerate((old, used)):
         _read_and_keep(cache, digest)
         os.utime(tmp_path / digest, (moment, moment))
-    cache.read(old, old)
+    _read(cache, old)
     os.utime(tmp_path / old, (5, 5))
     _read_and_keep(cache, new)
     assert {path.name for path in tmp_path.iterdir()} == {old, new}
@@ -72,7 +96,7 @@ def test_a_use_counts_between_two_listings_too(store: CountingStore, tmp_path: P
     digests = [_stored(store, b"%010d" % number) for number in range(33)]
     for digest in digests[:32]:
         _read_and_keep(cache, digest)
-    cache.read(digests[0], digests[0])
+    _read(cache, digests[0])
     _read_and_keep(cache, digests[32])
     assert {path.name for path in tmp_path.iterdir()} == {digests[0], *digests[2:]}
 
@@ -108,9 +132,9 @@ def test_processes_that_share_the_folder_keep_the_bound_together(store: Counting
     assert 1_500 < largest <= 1_600 + 4 * 100
     # What one of them fetched serves all; what another deleted is fetched again.
     del store.calls[:]
-    assert all(process.read(digests[-1], digests[-1]) for process in processes)
+    assert all(_read(process, digests[-1]) for process in processes)
     assert store.calls == []
-    assert processes[0].read(digests[0], digests[0]) == b"%010d" % 0
+    assert _read(processes[0], digests[0]) == b"%010d" % 0
     assert store.calls == [("get", digests[0])]
 
 

@@ -37,7 +37,7 @@ def manifests(store: CountingStore, clock: Clock) -> Iterator[Manifests]:
     manifests.close()
 
 
-def _until(holds: Callable[[], bool]) -> None:
+def until(holds: Callable[[], bool]) -> None:
     """Wait for another thread."""
     waited = threading.Event()
     for _ in range(int(PATIENCE_S / 0.01)):
@@ -63,7 +63,7 @@ def test_a_name_in_steady_use_never_waits_for_the_store(
     clock.now_s = 3.9
     assert manifests.known(HERO) is found
     gate.set()
-    _until(lambda: len(store.calls) == 4)
+    until(lambda: len(store.calls) == 4)
     manifests.read(HERO).result(PATIENCE_S)
 
 
@@ -80,7 +80,7 @@ def test_a_new_version_is_known_once_it_was_read_again(
         return known.name if known else None
 
     assert latest() == V1
-    _until(lambda: latest() == V2)
+    until(lambda: latest() == V2)
 
 
 @pytest.mark.parametrize("name", [HERO, V1])
@@ -107,11 +107,11 @@ def test_a_deletion_is_noticed_and_a_store_that_is_away_is_none(
     store.delete(schema.adapter_manifest(V1))
     clock.now_s, store.away = 2.0, True
     assert not manifests.is_deleted(V1)
-    _until(lambda: V1 not in manifests._reading)
+    until(lambda: V1 not in manifests._reading)
     assert not manifests.is_deleted(V1)
-    _until(lambda: V1 not in manifests._reading)
+    until(lambda: V1 not in manifests._reading)
     store.away = False
-    _until(lambda: manifests.is_deleted(V1))
+    until(lambda: manifests.is_deleted(V1))
     assert clock.now_s < 5.0
 
 
@@ -154,3 +154,6 @@ def test_what_is_remembered_is_bounded(manifests: Manifests, store: CountingStor
         publish(store, name)
         manifests.read(name).result(PATIENCE_S)
     assert [manifests.known(name) is None for name in names] == [True] * 76 + [False] * 1_024
+    # Who runs with one that was forgotten still learns of its end.
+    store.delete(schema.adapter_manifest(names[0]))
+    until(lambda: manifests.is_deleted(names[0]))
