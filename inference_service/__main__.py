@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from inference_service.diffusers_engine import DiffusersEngine
 
 _SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
-# Threads wait for the store most of the time; one that does not answer must not hold up the encoding of images.
+# For counting tokens, encoding images and looking at the disk; who waits for the store has threads of its own.
 _THREADS = 32
 
 

@@ -15,7 +15,7 @@ from inference_service.adapter_uses import AdapterUse, AdapterUses
 from inference_service.adapters import Adapters
 from inference_service.host_adapters import HostAdapters
 from inference_service.studio import ServedBaseModel
-from service_kit.errors import PreconditionUnmet, TryLater, Violations
+from service_kit.errors import InvalidRequest, PreconditionUnmet, TryLater, Violation, Violations
 from service_kit.names import MalformedName, parse_adapter
 
 Residency = Literal["disk", "host", "slot"]
@@ -59,13 +59,10 @@ class ServedAdapters:
 
         Raises InvalidRequest, TryLater where memory does not take it, and what a generation with it would.
         """
-        violations = Violations()
         try:
             parsed = parse_adapter(name)
         except MalformedName as error:
-            violations.add("adapter", str(error))
-            violations.raise_if_any()
-            raise
+            raise InvalidRequest([Violation("adapter", str(error))]) from None
         manifest = await self._adapters.resolve(parsed)
         base = self._served.get(manifest.base_model)
         if base is None:
