@@ -7,6 +7,7 @@ import asyncio
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,12 @@ import grpc
 from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
 from base_models.prompt_tokens import PromptTokens
 from inference_service.adapter_cache import AdapterCache
+from inference_service.adapter_uses import AdapterUses
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission
+from inference_service.host_adapters import HostAdapters
+from inference_service.manifests import Manifests
+from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
 from inference_service.settings import OTHER_PROCESSES, InferenceSettings
 from inference_service.start_pictures import read_dataset_image
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from inference_service.denoising.step_engine import StepEngine
 
 _SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
-# Threads wait for the store most of the time; one that does not answer must not hold up the encoding of images.
+# For counting tokens, encoding images and looking at the disk; who waits for the store has threads of its own.
 _THREADS = 32
 
 
@@ -85,10 +90,15 @@ async def main() -> None:
     }
     cache = AdapterCache(store, settings.inference_cache_dir, settings.inference_cache_bytes)
     admission = Admission(settings.inference_images_waiting, time.monotonic)
+    manifests = Manifests(store, time.monotonic)
+    host = HostAdapters(cache, settings.inference_host_cache_bytes, time.monotonic)
+    uses = AdapterUses(lambda: datetime.now(UTC))
+    adapters = Adapters(manifests, host, uses)
     read_image = partial(read_dataset_image, store)
-    studio = Studio(served, Adapters(store, cache, time.monotonic), admission, time.monotonic, read_image)
+    studio = Studio(served, adapters, admission, time.monotonic, read_image)
+    served_adapters = ServedAdapters(served, adapters, uses, host, cache)
     # The stubs call every rpc abstract; those that are not built yet are the generated base class's.
-    servicer = InferenceServicer(studio)  # type: ignore[abstract]
+    servicer = InferenceServicer(studio, served_adapters)  # type: ignore[abstract]
 
     def add_services(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(servicer, server)
@@ -96,6 +106,8 @@ async def main() -> None:
     try:
         await serve_until_stopped(endpoint, add_services, [_SERVICE], settings.inference_drain_s, asyncio.Event())
     finally:
+        manifests.close()
+        host.close()
         for engine in engines.values():
             engine.close()
 

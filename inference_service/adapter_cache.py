@@ -8,62 +8,71 @@ import hashlib
 import logging
 import os
 import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from service_kit.errors import DataLost
 from service_kit.store import ObjectMissing, ObjectStore
 
+# The folder is listed again after this share of the bound was written, so each file written costs looks at some 16
+# others, however many there are.
+_LISTINGS_IN_A_BOUND = 16
+# Files begin so while they are written; one that is older than this was left by a process that died.
+_SCRATCH, _SCRATCH_LIFE_S = ".", 3600.0
 _logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class AdapterCache:
-    """Safe for use by several threads, and by several processes that share the folder."""
+    """Safe for use by several threads, and by several processes that share the folder.
+
+    What others write there is seen when the folder is listed, so each of them may carry it beyond the bound by a
+    sixteenth for a while.
+    """
 
     def __init__(self, store: ObjectStore, folder: Path, max_bytes: int) -> None:
         self._store = store
         self._folder = folder
         self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        # As of the last listing and what happened here since; the longest unused first.
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._total_bytes = 0
+        self._until_listing_bytes = 0
 
-    def read(self, key: str, digest: str) -> bytes:
-        """The bytes stored under `key`, which have this SHA-256. Raises DataLost where the bucket lacks them."""
+    def read(self, key: str, digest: str, parse: Callable[[bytes], T]) -> tuple[bytes, T]:
+        """The bytes stored under `key`, which have this SHA-256, and what `parse` makes of them.
+
+        Raises DataLost where the bucket lacks them, else what `parse` raises. It is called with bytes whose hash is not
+        known yet, because hashing takes as long. What comes from the bucket is not written to the disk before `keep`.
+        """
         body = self._from_disk(digest)
-        if body is None:
-            body = self._from_bucket(key, digest)
-            self._to_disk(digest, body)
-        return body
-
-    def _from_disk(self, digest: str) -> bytes | None:
-        path = self._folder / digest
-        try:
-            body = path.read_bytes()
-            if _sha256(body) != digest:
-                _logger.warning("%s is damaged and is fetched again", path)
-                path.unlink(missing_ok=True)
-                return None
-            # The modification time says when a file was last used.
-            os.utime(path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            _logger.warning("the adapter cache cannot be read: %s", error)
-            return None
-        return body
-
-    def _from_bucket(self, key: str, digest: str) -> bytes:
-        try:
-            body = self._store.get(key).body
-        except ObjectMissing as error:
-            raise DataLost(f"the adapter file {digest} is missing from the bucket; train the adapter again") from error
-        found = _sha256(body)
-        if found != digest:
-            _logger.error("%s: %d bytes with SHA-256 %s", key, len(body), found)
+        if body is not None:
+            parsed = _parse_if(digest, body, parse)
+            if parsed is not None:
+                return body, parsed.result()
+            _logger.warning("%s is damaged and is fetched again", self._folder / digest)
+            self.drop(digest)
+        body = self._from_bucket(key, digest)
+        parsed = _parse_if(digest, body, parse)
+        if parsed is None:
+            _logger.error("%s: %d bytes with another SHA-256", key, len(body))
             raise DataLost(f"the adapter file {digest} is damaged in the bucket; train the adapter again")
-        return body
+        return body, parsed.result()
 
-    def _to_disk(self, digest: str, body: bytes) -> None:
+    def keep(self, digest: str, body: bytes) -> None:
+        """Write bytes that `read` gave to the disk, where they are not there yet."""
+        if self.holds(digest):
+            return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor, scratch = tempfile.mkstemp(dir=self._folder, prefix=".")
+            descriptor, scratch = tempfile.mkstemp(dir=self._folder, prefix=_SCRATCH)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(body)
@@ -71,26 +80,81 @@ class AdapterCache:
             except OSError:
                 os.unlink(scratch)
                 raise
-            self._evict()
+            self._make_room(digest, len(body))
         except OSError as error:
             _logger.warning("the adapter cache cannot be written: %s", error)
 
-    def _evict(self) -> None:
-        """Delete the longest unused files until the rest is within the bound."""
+    def holds(self, digest: str) -> bool:
+        """Whether the disk has a file of this name."""
+        return (self._folder / digest).exists()
+
+    def drop(self, digest: str) -> None:
+        """Delete a file; a missing one is no error."""
+        with self._lock:
+            self._total_bytes -= self._sizes.pop(digest, 0)
+        try:
+            (self._folder / digest).unlink(missing_ok=True)
+        except OSError as error:
+            _logger.warning("the adapter cache cannot be written: %s", error)
+
+    def _from_disk(self, digest: str) -> bytes | None:
+        path = self._folder / digest
+        try:
+            body = path.read_bytes()
+            # The modification time says when a file was last used, to other processes too.
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _logger.warning("the adapter cache cannot be read: %s", error)
+            return None
+        with self._lock:
+            self._note(digest, len(body))
+        return body
+
+    def _from_bucket(self, key: str, digest: str) -> bytes:
+        try:
+            return self._store.get(key).body
+        except ObjectMissing as error:
+            raise DataLost(f"the adapter file {digest} is missing from the bucket; train the adapter again") from error
+
+    def _make_room(self, digest: str, size_bytes: int) -> None:
+        """Take a new file into account, and delete the longest unused until the rest is within the bound."""
+        with self._lock:
+            self._until_listing_bytes -= size_bytes
+            if self._until_listing_bytes < 0:
+                self._list()
+                self._until_listing_bytes = self._max_bytes // _LISTINGS_IN_A_BOUND
+            self._note(digest, size_bytes)
+            while self._total_bytes > self._max_bytes:
+                oldest, freed_bytes = self._sizes.popitem(last=False)
+                self._total_bytes -= freed_bytes
+                (self._folder / oldest).unlink(missing_ok=True)
+
+    def _list(self) -> None:
         files = []
+        written_before_s = time.time() - _SCRATCH_LIFE_S
         for path in self._folder.iterdir():
             try:
-                files.append((path, path.stat()))
+                stat = path.stat()
             except FileNotFoundError:
-                # Another process evicts too.
+                # Another process makes room too.
                 continue
-        total = sum(stat.st_size for _, stat in files)
-        for path, stat in sorted(files, key=lambda file: file[1].st_mtime_ns):
-            if total <= self._max_bytes:
-                return
-            path.unlink(missing_ok=True)
-            total -= stat.st_size
+            if not path.name.startswith(_SCRATCH) or stat.st_mtime < written_before_s:
+                files.append((path.name, stat))
+        files.sort(key=lambda file: file[1].st_mtime_ns)
+        self._sizes = OrderedDict((name, stat.st_size) for name, stat in files)
+        self._total_bytes = sum(self._sizes.values())
+
+    def _note(self, digest: str, size_bytes: int) -> None:
+        self._total_bytes += size_bytes - self._sizes.get(digest, 0)
+        self._sizes[digest] = size_bytes
+        self._sizes.move_to_end(digest)
 
 
-def _sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+def _parse_if(digest: str, body: bytes, parse: Callable[[bytes], T]) -> "Future[T] | None":
+    """What `parse` makes of the bytes, finished; None where their SHA-256 is another."""
+    with ThreadPoolExecutor(1) as beside:
+        parsed = beside.submit(parse, body)
+        is_right = hashlib.sha256(body).hexdigest() == digest
+    return parsed if is_right else None

@@ -1,76 +1,59 @@
-"""From the names of adapters to their checked tensors: manifest, file, rules.
+"""From the names of adapters to their checked tensors: manifest, file, rules; each from the nearest place that has it.
 
 Its one rule: whatever is wrong with an adapter is said here, as an error of its request, before any GPU work.
 """
 
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+import asyncio
 
 from base_models.adapter_file import AdapterInvalid
-from inference_service.adapter_cache import AdapterCache
-from inference_service.engine import AppliedAdapter, Engine
+from inference_service.adapter_uses import AdapterUse, AdapterUses
+from inference_service.engine import AppliedAdapter, Engine, HostAdapter
 from inference_service.generation import WantedAdapter
+from inference_service.host_adapters import HostAdapters, HostKey
+from inference_service.manifests import Manifests, Name
 from service_kit import schema
-from service_kit.adapter_manifest import (
-    ADAPTER_FILE,
-    AdapterManifest,
-    is_abandoned,
-    read_latest,
-    read_manifest,
-    read_reservation,
-    versions,
-)
-from service_kit.document import UnreadableDocument
+from service_kit.adapter_manifest import ADAPTER_FILE, AdapterManifest
 from service_kit.errors import DataLost, PreconditionUnmet, ResourceMissing
-from service_kit.names import AdapterName, AdapterVersionName
-from service_kit.store import ObjectStore
-
-# A new version is served, and a deleted one is not, after this at the latest.
-_FRESH_S = 2.0
-
-
-@dataclass(frozen=True)
-class _Remembered:
-    manifest: AdapterManifest
-    until_s: float
+from service_kit.names import AdapterVersionName
 
 
 class Adapters:
-    """The bucket's adapters. All calls block; safe for use by several threads."""
+    """The bucket's adapters. Used on the event loop only, which it never holds up.
 
-    def __init__(self, store: ObjectStore, cache: AdapterCache, clock: Callable[[], float]) -> None:
-        self._store = store
-        self._cache = cache
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._remembered: dict[AdapterName | AdapterVersionName, _Remembered] = {}
+    An adapter in host memory whose name is in steady use costs no store, no disk, no hashing and no thread.
+    """
 
-    def resolve(self, name: AdapterName | AdapterVersionName) -> AdapterManifest:
+    def __init__(self, manifests: Manifests, host: HostAdapters, uses: AdapterUses) -> None:
+        self._manifests = manifests
+        self._host = host
+        self._uses = uses
+
+    async def resolve(self, name: Name) -> AdapterManifest:
         """The manifest of a version, or of the latest. Raises ResourceMissing, PreconditionUnmet or DataLost."""
-        now = self._clock()
-        with self._lock:
-            self._remembered = {key: entry for key, entry in self._remembered.items() if entry.until_s > now}
-            if name in self._remembered:
-                return self._remembered[name].manifest
+        known = self._manifests.known(name)
+        if known is not None:
+            return known
         try:
-            manifest = (
-                read_latest(self._store, name) if isinstance(name, AdapterName) else read_manifest(self._store, name)
-            )
-        except UnreadableDocument as error:
-            raise DataLost(f"the manifest of adapter {name} cannot be read; train it again") from error
-        if manifest is None:
-            raise self._why_missing(name)
-        with self._lock:
-            self._remembered[name] = _Remembered(manifest, now + _FRESH_S)
-        return manifest
+            # Others may wait for the same answer, so who leaves must not cancel it.
+            return await asyncio.shield(asyncio.wrap_future(self._manifests.read(name)))
+        except ResourceMissing:
+            self._forget(name)
+            raise
 
-    def apply(self, wanted: WantedAdapter, base_model: str, base_model_digest: str, engine: Engine) -> AppliedAdapter:
+    async def apply(
+        self, wanted: WantedAdapter, base_model: str, base_model_digest: str, engine: Engine
+    ) -> AppliedAdapter:
         """Fetch an adapter and check it against the base model that the engine runs.
 
         Raises ResourceMissing, PreconditionUnmet or DataLost.
         """
-        manifest = self.resolve(wanted.name)
+        use, content = await self.load(await self.resolve(wanted.name), base_model, base_model_digest, engine)
+        return AppliedAdapter(use.name, use.key.digest, wanted.weight, content)
+
+    async def load(
+        self, manifest: AdapterManifest, base_model: str, base_model_digest: str, engine: Engine
+    ) -> tuple[AdapterUse, HostAdapter]:
+        """Bring an adapter into host memory and note that it was used. Raises PreconditionUnmet or DataLost."""
         if (manifest.base_model, manifest.base_model_digest) != (base_model, base_model_digest):
             raise PreconditionUnmet(
                 "BASE_MODEL_MISMATCH",
@@ -81,28 +64,26 @@ class Adapters:
         file = manifest.artifact(ADAPTER_FILE)
         if file is None:
             raise DataLost(f"adapter {manifest.name} has no {ADAPTER_FILE}; train it again")
-        body = self._cache.read(schema.adapter_blob(manifest.name, file.digest), file.digest)
-        try:
-            content = engine.read_adapter(body)
-        except AdapterInvalid as error:
-            raise PreconditionUnmet(
-                "ADAPTER_INVALID", str(manifest.name), f"the file of adapter {manifest.name} is not usable: {error}"
-            ) from error
-        return AppliedAdapter(manifest.name, file.digest, wanted.weight, content)
+        key = HostKey(base_model, file.digest)
+        content = self._host.find(key)
+        if content is None:
+            blob = schema.adapter_blob(manifest.name, file.digest)
+            try:
+                content = await asyncio.wrap_future(self._host.load(key, blob, engine.read_adapter))
+            except AdapterInvalid as error:
+                raise PreconditionUnmet(
+                    "ADAPTER_INVALID", str(manifest.name), f"the file of adapter {manifest.name} is not usable: {error}"
+                ) from error
+        return self._uses.note(manifest.name, key, content.size_bytes, file.size_bytes), content
 
-    def _why_missing(self, name: AdapterName | AdapterVersionName) -> ResourceMissing | PreconditionUnmet:
-        """A reserved version has a training, so saying only that it is missing would mislead."""
-        version = name
-        if isinstance(version, AdapterName):
-            reserved = versions(self._store, version)
-            if not reserved:
-                return ResourceMissing("Adapter", str(name))
-            version = version.version(reserved[-1])
-        reservation = read_reservation(self._store, version)
-        if reservation is None or is_abandoned(self._store, version):
-            return ResourceMissing("Adapter", str(name))
-        return PreconditionUnmet(
-            "ADAPTER_STILL_TRAINING",
-            reservation.training,
-            f"adapter {version} is not published yet; watch its training {reservation.training}",
-        )
+    def is_deleted(self, name: AdapterVersionName) -> bool:
+        """Whether a version that was resolved is known to be deleted since. Does not wait; see Manifests."""
+        if not self._manifests.is_deleted(name):
+            return False
+        self._forget(name)
+        return True
+
+    def _forget(self, name: Name) -> None:
+        """What nobody may use any more needs no memory, pinned or not, and no disk."""
+        for key in self._uses.forget(name):
+            self._host.drop(key)

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from inference_service import wire
+from inference_service.served_adapters import ServedAdapters
 from inference_service.studio import Studio
 from personae.v1 import inference_pb2 as pb
 from personae.v1.inference_pb2_grpc import InferenceServiceServicer
@@ -16,8 +17,9 @@ from personae.v1.inference_pb2_grpc import InferenceServiceServicer
 class InferenceServicer(InferenceServiceServicer):
     """See inference.proto."""
 
-    def __init__(self, studio: Studio) -> None:
+    def __init__(self, studio: Studio, served_adapters: ServedAdapters) -> None:
         self._studio = studio
+        self._served_adapters = served_adapters
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[pb.GenerateResponse]:
         async with aclosing(self._studio.generate(wire.to_draft(request))) as events:
@@ -26,3 +28,13 @@ class InferenceServicer(InferenceServiceServicer):
 
     async def GetServingInfo(self, request: pb.GetServingInfoRequest, context: Any) -> pb.GetServingInfoResponse:
         return wire.from_serving(self._studio.served.values(), self._studio.admission)
+
+    async def ListServedAdapters(
+        self, request: pb.ListServedAdaptersRequest, context: Any
+    ) -> pb.ListServedAdaptersResponse:
+        adapters, token = await self._served_adapters.page(request.page_size, request.page_token)
+        return pb.ListServedAdaptersResponse(adapters=map(wire.served_adapter, adapters), next_page_token=token)
+
+    async def PreloadAdapter(self, request: pb.PreloadAdapterRequest, context: Any) -> pb.PreloadAdapterResponse:
+        adapter = await self._served_adapters.preload(request.adapter, request.pinned)
+        return pb.PreloadAdapterResponse(adapter=wire.served_adapter(adapter))

@@ -37,5 +37,7 @@ class InferenceSettings(BaseModel):
     """Where downloaded adapter files are kept, named by their SHA-256. May be shared and may be deleted at any time."""
     inference_cache_bytes: int = Field(default=4 * 1024**3, ge=0)
     """Most bytes kept there; the longest unused files go first."""
+    inference_host_cache_bytes: int = Field(default=2 * 1024**3, ge=0)
+    """Most bytes of adapters kept in host memory, beside those that running requests use; pins take at most half."""
     inference_drain_s: float = Field(default=20.0, ge=0)
     """How long a stop waits for running generations, in seconds."""

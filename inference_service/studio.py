@@ -15,6 +15,7 @@ from typing import Any
 from base_models.catalog import BaseModelEntry
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission
+from inference_service.deletion import until_deleted
 from inference_service.engine import AppliedAdapter, Engine, Picture
 from inference_service.events import Accepted, Done, Event, FinishedImage, Queued
 from inference_service.generation import GenerationDraft, WantedAdapter, check
@@ -57,7 +58,7 @@ class Studio:
 
     async def generate(self, draft: GenerationDraft) -> AsyncGenerator[Event, Any]:
         """Yield the events of one generation. Raises a ServiceError instead of Accepted, hardly ever later."""
-        base = await asyncio.to_thread(self._base_model_of, draft)
+        base = await self._base_model_of(draft)
         request = await asyncio.to_thread(
             check,
             draft,
@@ -68,7 +69,7 @@ class Studio:
             self._read_image,
         )
         with self.admission.admit(len(request.tasks)) as ticket:
-            adapters = await asyncio.to_thread(self._fetch, request.adapters, base)
+            adapters = await self._fetch(request.adapters, base)
             request = replace(
                 request, adapters=tuple(WantedAdapter(adapter.name, adapter.weight) for adapter in adapters)
             )
@@ -77,7 +78,9 @@ class Studio:
             if ticket.images_ahead:
                 yield Queued(ticket.images_ahead)
             begun_s, told_s = None, float("-inf")
-            async with aclosing(base.engine.generate(request, adapters)) as results:
+            names = [adapter.name for adapter in adapters]
+            denoising = base.engine.generate(request, adapters)
+            async with aclosing(until_deleted(denoising, names, self._adapters.is_deleted)) as results:
                 async for result in results:
                     now = self._clock()
                     begun_s = now if begun_s is None else begun_s
@@ -92,18 +95,20 @@ class Studio:
             begun_s = ended_s if begun_s is None else begun_s
             yield Done(len(request.tasks), queue_s=begun_s - accepted_s, generation_s=ended_s - begun_s)
 
-    def _base_model_of(self, draft: GenerationDraft) -> ServedBaseModel:
+    async def _base_model_of(self, draft: GenerationDraft) -> ServedBaseModel:
         """The one that the draft names, else its first adapter's, else the default; what is wrong is said by others."""
         name = draft.base_model
         if not name and draft.adapters:
             try:
-                name = self._adapters.resolve(parse_adapter(draft.adapters[0].adapter)).base_model
+                name = (await self._adapters.resolve(parse_adapter(draft.adapters[0].adapter))).base_model
             except (MalformedName, ServiceError):
                 name = ""
         return self.served.get(name) or next(iter(self.served.values()))
 
-    def _fetch(self, wanted: tuple[WantedAdapter, ...], base: ServedBaseModel) -> tuple[AppliedAdapter, ...]:
-        return tuple(self._adapters.apply(adapter, base.entry.name, base.digest, base.engine) for adapter in wanted)
+    async def _fetch(self, wanted: tuple[WantedAdapter, ...], base: ServedBaseModel) -> tuple[AppliedAdapter, ...]:
+        """All of them at the same time. The steps of other requests go on meanwhile."""
+        applied = (self._adapters.apply(adapter, base.entry.name, base.digest, base.engine) for adapter in wanted)
+        return tuple(await asyncio.gather(*applied))
 
 
 def _finish(picture: Picture, provenance: Provenance) -> FinishedImage:

@@ -12,6 +12,7 @@ from base_models.catalog import SchedulerName
 from inference_service.admission import Admission
 from inference_service.events import Accepted, Done, Event, FinishedImage, Progress, Queued
 from inference_service.generation import AdapterDraft, FileFormat, GenerationDraft, GenerationRequest, PromptDraft
+from inference_service.served_adapters import Residency, ServedAdapter
 from inference_service.start_pictures import Start, StartDraft
 from inference_service.studio import ServedBaseModel
 from personae.v1 import inference_pb2 as pb
@@ -25,6 +26,11 @@ _FORMATS: dict[FileFormat, "pb.ImageFormat.ValueType"] = {
     "png": pb.IMAGE_FORMAT_PNG,
     "webp": pb.IMAGE_FORMAT_WEBP,
     "jpeg": pb.IMAGE_FORMAT_JPEG,
+}
+_RESIDENCIES: dict[Residency, "pb.ServedAdapter.Residency.ValueType"] = {
+    "disk": pb.ServedAdapter.RESIDENCY_DISK,
+    "host": pb.ServedAdapter.RESIDENCY_HOST,
+    "slot": pb.ServedAdapter.RESIDENCY_SLOT,
 }
 _INLINE = (pb.IMAGE_DELIVERY_UNSPECIFIED, pb.IMAGE_DELIVERY_INLINE)
 _SCHEDULER_NAMES: dict[int, str] = {value: name for name, value in _SCHEDULERS.items()}
@@ -99,6 +105,18 @@ def from_serving(served: Iterable[ServedBaseModel], admission: Admission) -> pb.
         images_waiting=admission.waiting,
         images_waiting_limit=admission.limit,
     )
+
+
+def served_adapter(adapter: ServedAdapter) -> pb.ServedAdapter:
+    """An adapter and where it is."""
+    message = pb.ServedAdapter(
+        adapter=adapter.name,
+        residency=_RESIDENCIES[adapter.residency],
+        size_bytes=adapter.size_bytes,
+        pinned=adapter.pinned,
+    )
+    message.last_use_time.FromDatetime(adapter.last_use_time)
+    return message
 
 
 def _effective_request(request: GenerationRequest) -> pb.GenerateRequest:

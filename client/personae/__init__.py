@@ -43,6 +43,7 @@ from personae.resources import (
     DatasetReport,
     Evaluation,
     ImageReport,
+    ServedAdapter,
     TrainingPlan,
     TrainingRecord,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "PreconditionFailed",
     "Progress",
     "SampleReady",
+    "ServedAdapter",
     "ServerDefect",
     "StageStarted",
     "StateChanged",

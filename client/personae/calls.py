@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 
 from personae import requests, wire
 from personae.pictures import Picture, Sources
-from personae.resources import Adapter, Dataset, ExportedAdapter, TrainingPlan, TrainingRecord
-from personae.v1 import trainer_pb2
+from personae.resources import Adapter, Dataset, ExportedAdapter, ServedAdapter, TrainingPlan, TrainingRecord
+from personae.v1 import inference_pb2, trainer_pb2
 from personae.vocabulary import AdapterFormat
 
 T = TypeVar("T")
@@ -122,6 +122,22 @@ def list_adapters(parent: str, token: str) -> Call[Page[Adapter]]:
     """Reads a page of a project's adapters, or of an adapter's versions."""
     request = trainer_pb2.ListAdaptersRequest(parent=parent, page_token=token)
     return Call("ListAdapters", request, lambda answer: (map(wire.adapter, answer.adapters), answer.next_page_token))
+
+
+def preload_adapter(name: str, pinned: bool) -> Call[ServedAdapter]:
+    """Brings an adapter, by its full name, into the inference server's memory."""
+    request = inference_pb2.PreloadAdapterRequest(adapter=name, pinned=pinned)
+    return Call("PreloadAdapter", request, lambda answer: wire.served_adapter(answer.adapter))
+
+
+def list_served_adapters(token: str) -> Call[Page[ServedAdapter]]:
+    """Reads a page of the adapters that the inference server holds."""
+    request = inference_pb2.ListServedAdaptersRequest(page_token=token)
+    return Call(
+        "ListServedAdapters",
+        request,
+        lambda answer: (map(wire.served_adapter, answer.adapters), answer.next_page_token),
+    )
 
 
 def export_adapter(name: str, adapter_format: AdapterFormat) -> Call[ExportedAdapter]:

@@ -215,6 +215,22 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class ServedAdapter:
+    """An adapter version that one inference server holds, and where."""
+
+    adapter: str
+    """`projects/{project}/adapters/{adapter}/versions/{version}`"""
+    residency: str
+    """How close to the GPU: `disk`, `host` (memory) or `slot` (of the GPU)"""
+    size_bytes: int
+    """What it takes there."""
+    last_use_time: datetime
+    """When a request or a preload last used it."""
+    pinned: bool
+    """Whether it stays in host memory."""
+
+
+@dataclass(frozen=True)
 class ExportedAdapter:
     """An adapter in another program's key names, ready to be downloaded."""
 

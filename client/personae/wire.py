@@ -201,6 +201,17 @@ def adapter(message: adapter_pb2.Adapter) -> resources.Adapter:
     )
 
 
+def served_adapter(message: inference_pb2.ServedAdapter) -> resources.ServedAdapter:
+    """An adapter that a server holds."""
+    return resources.ServedAdapter(
+        adapter=message.adapter,
+        residency=word(inference_pb2.ServedAdapter.Residency.DESCRIPTOR, message.residency),
+        size_bytes=message.size_bytes,
+        last_use_time=_time(message.last_use_time),
+        pinned=message.pinned,
+    )
+
+
 def exported_adapter(message: trainer_pb2.ExportAdapterResponse) -> resources.ExportedAdapter:
     """An adapter in another program's key names."""
     return resources.ExportedAdapter(message.adapter, artifact(message.artifact), artifact(message.model_card))

@@ -21,7 +21,7 @@ from personae.images import Image
 from personae.patience import Patience
 from personae.pictures import Source, Sources, gather
 from personae.requests import AdapterChoice, Seeds
-from personae.resources import Adapter, Dataset, TrainingPlan
+from personae.resources import Adapter, Dataset, ServedAdapter, TrainingPlan
 from personae.training_config import TrainingConfig
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
 from personae.v1.trainer_pb2_grpc import TrainerServiceStub
@@ -225,6 +225,20 @@ class Client:
         path = export_place(exported.adapter, Path(path))
         await self.download_adapter(exported.adapter, path.with_suffix(".md"), exported.model_card.artifact_id)
         return await self.download_adapter(exported.adapter, path, exported.artifact.artifact_id)
+
+    async def preload_adapter(self, name: str, *, pinned: bool = False) -> ServedAdapter:
+        """Bring an adapter, by its id or name, into the inference server's memory before pictures are asked of it.
+
+        pinned: keep it there until the server stops or it is preloaded again without this. Where several servers share
+        an address, this reaches one of them.
+        """
+        inference = needed(self._inference, "inference")
+        call = calls.preload_adapter(requests.resource_name(self.project, "adapters", name), pinned)
+        return await inference.ask(call)
+
+    def served_adapters(self) -> AsyncGenerator[ServedAdapter, None]:
+        """The adapters of all projects that the inference server holds, the most recently used first."""
+        return needed(self._inference, "inference").pages(calls.list_served_adapters)
 
     # Pictures
 

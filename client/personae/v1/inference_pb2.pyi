@@ -548,7 +548,7 @@ class ListServedAdaptersRequest(google.protobuf.message.Message):
     page_size: builtins.int
     """Most entries to return, 1 to 1,000; 0 means 50."""
     page_token: builtins.str
-    """`next_page_token` of the page before; empty for the first."""
+    """`next_page_token` of the page before, from the same server process; empty for the first."""
     def __init__(
         self,
         *,
@@ -620,15 +620,18 @@ class ServedAdapter(google.protobuf.message.Message):
     RESIDENCY_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     LAST_USE_TIME_FIELD_NUMBER: builtins.int
+    PINNED_FIELD_NUMBER: builtins.int
     adapter: builtins.str
     """The adapter version."""
     residency: global___ServedAdapter.Residency.ValueType
     """How close it is."""
     size_bytes: builtins.int
     """Bytes it takes there."""
+    pinned: builtins.bool
+    """Whether it stays in host memory until the server stops; see PreloadAdapterRequest."""
     @property
     def last_use_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When a request last used it."""
+        """When a request or a preload last used it."""
 
     def __init__(
         self,
@@ -637,9 +640,10 @@ class ServedAdapter(google.protobuf.message.Message):
         residency: global___ServedAdapter.Residency.ValueType = ...,
         size_bytes: builtins.int = ...,
         last_use_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        pinned: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["last_use_time", b"last_use_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["adapter", b"adapter", "last_use_time", b"last_use_time", "residency", b"residency", "size_bytes", b"size_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["adapter", b"adapter", "last_use_time", b"last_use_time", "pinned", b"pinned", "residency", b"residency", "size_bytes", b"size_bytes"]) -> None: ...
 
 global___ServedAdapter = ServedAdapter
 
@@ -654,7 +658,9 @@ class PreloadAdapterRequest(google.protobuf.message.Message):
     adapter: builtins.str
     """The adapter version, or without the version the latest."""
     pinned: builtins.bool
-    """Keep it in host memory until the server stops."""
+    """Keep it in host memory until the server stops, or until it is deleted or preloaded again without this. Default: no, it
+    goes when it is the longest unused and others need the room.
+    """
     def __init__(
         self,
         *,

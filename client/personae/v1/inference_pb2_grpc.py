@@ -88,11 +88,13 @@ class InferenceServiceServicer(object):
         """Generates images and streams each as soon as it is finished, in any order. The stream is: `accepted`, perhaps `queued`,
         then `progress` and `image` messages, last `done`. Cancelling the call stops the work within one denoising step. A cut
         stream is not resumed: ask again for the missing (prompt, seed) pairs.
-        NOT_FOUND            an adapter, or the picture to start from, does not exist in its project.
+        NOT_FOUND            an adapter, or the picture to start from, does not exist in its project. Or an adapter was deleted
+        while this request waited or ran: within 5 seconds, and images that were sent before are whole.
         FAILED_PRECONDITION  an adapter is still training, belongs to another base model (BASE_MODEL_MISMATCH) or its file is
         not usable (ADAPTER_INVALID); use another.
-        DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. Or the stored
-        picture to start from is damaged; upload it again.
+        DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. A file that is
+        lost or not usable is looked at again after a minute. Or the stored picture to start from is
+        damaged; upload it again.
         RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -100,15 +102,23 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListServedAdapters(self, request, context):
-        """Lists the adapters this server process holds, and where. Not built yet: answers UNIMPLEMENTED.
+        """Lists the adapters this server process holds, and where, the most recently used first: those that a request or a preload
+        named since the process started. Files that an earlier process left on the disk are named by their hash alone, and are
+        listed once they are used. An adapter that is used between two pages moves to the front, so the later page lacks it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreloadAdapter(self, request, context):
-        """Brings an adapter close to the GPU before it is needed. Not built yet: answers UNIMPLEMENTED.
-        NOT_FOUND  it does not exist in its project.
+        """Brings an adapter into host memory before it is needed; answers when it is there. Running generations are not held up.
+        Repeating it changes nothing.
+        NOT_FOUND            it does not exist in its project.
+        FAILED_PRECONDITION  it is still training, its base model is not served here (BASE_MODEL_MISMATCH) or its file is not
+        usable (ADAPTER_INVALID); use another.
+        DATA_LOSS            its file is missing or does not have its manifest's hash; train again.
+        RESOURCE_EXHAUSTED   as many bytes as may be are pinned (PINS_FULL: half of the server's bound), or memory does not
+        take it beside those (HOST_MEMORY_FULL); preload one of the pinned ones without `pinned` first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,11 +38,13 @@ class InferenceServiceStub:
     """Generates images and streams each as soon as it is finished, in any order. The stream is: `accepted`, perhaps `queued`,
     then `progress` and `image` messages, last `done`. Cancelling the call stops the work within one denoising step. A cut
     stream is not resumed: ask again for the missing (prompt, seed) pairs.
-      NOT_FOUND            an adapter, or the picture to start from, does not exist in its project.
+      NOT_FOUND            an adapter, or the picture to start from, does not exist in its project. Or an adapter was deleted
+                           while this request waited or ran: within 5 seconds, and images that were sent before are whole.
       FAILED_PRECONDITION  an adapter is still training, belongs to another base model (BASE_MODEL_MISMATCH) or its file is
                            not usable (ADAPTER_INVALID); use another.
-      DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. Or the stored
-                           picture to start from is damaged; upload it again.
+      DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. A file that is
+                           lost or not usable is looked at again after a minute. Or the stored picture to start from is
+                           damaged; upload it again.
       RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
     """
 
@@ -50,14 +52,23 @@ class InferenceServiceStub:
         personae.v1.inference_pb2.ListServedAdaptersRequest,
         personae.v1.inference_pb2.ListServedAdaptersResponse,
     ]
-    """Lists the adapters this server process holds, and where. Not built yet: answers UNIMPLEMENTED."""
+    """Lists the adapters this server process holds, and where, the most recently used first: those that a request or a preload
+    named since the process started. Files that an earlier process left on the disk are named by their hash alone, and are
+    listed once they are used. An adapter that is used between two pages moves to the front, so the later page lacks it.
+    """
 
     PreloadAdapter: grpc.UnaryUnaryMultiCallable[
         personae.v1.inference_pb2.PreloadAdapterRequest,
         personae.v1.inference_pb2.PreloadAdapterResponse,
     ]
-    """Brings an adapter close to the GPU before it is needed. Not built yet: answers UNIMPLEMENTED.
-      NOT_FOUND  it does not exist in its project.
+    """Brings an adapter into host memory before it is needed; answers when it is there. Running generations are not held up.
+    Repeating it changes nothing.
+      NOT_FOUND            it does not exist in its project.
+      FAILED_PRECONDITION  it is still training, its base model is not served here (BASE_MODEL_MISMATCH) or its file is not
+                           usable (ADAPTER_INVALID); use another.
+      DATA_LOSS            its file is missing or does not have its manifest's hash; train again.
+      RESOURCE_EXHAUSTED   as many bytes as may be are pinned (PINS_FULL: half of the server's bound), or memory does not
+                           take it beside those (HOST_MEMORY_FULL); preload one of the pinned ones without `pinned` first.
     """
 
     GetServingInfo: grpc.UnaryUnaryMultiCallable[
@@ -94,11 +105,13 @@ class InferenceServiceAsyncStub:
     """Generates images and streams each as soon as it is finished, in any order. The stream is: `accepted`, perhaps `queued`,
     then `progress` and `image` messages, last `done`. Cancelling the call stops the work within one denoising step. A cut
     stream is not resumed: ask again for the missing (prompt, seed) pairs.
-      NOT_FOUND            an adapter, or the picture to start from, does not exist in its project.
+      NOT_FOUND            an adapter, or the picture to start from, does not exist in its project. Or an adapter was deleted
+                           while this request waited or ran: within 5 seconds, and images that were sent before are whole.
       FAILED_PRECONDITION  an adapter is still training, belongs to another base model (BASE_MODEL_MISMATCH) or its file is
                            not usable (ADAPTER_INVALID); use another.
-      DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. Or the stored
-                           picture to start from is damaged; upload it again.
+      DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. A file that is
+                           lost or not usable is looked at again after a minute. Or the stored picture to start from is
+                           damaged; upload it again.
       RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
     """
 
@@ -106,14 +119,23 @@ class InferenceServiceAsyncStub:
         personae.v1.inference_pb2.ListServedAdaptersRequest,
         personae.v1.inference_pb2.ListServedAdaptersResponse,
     ]
-    """Lists the adapters this server process holds, and where. Not built yet: answers UNIMPLEMENTED."""
+    """Lists the adapters this server process holds, and where, the most recently used first: those that a request or a preload
+    named since the process started. Files that an earlier process left on the disk are named by their hash alone, and are
+    listed once they are used. An adapter that is used between two pages moves to the front, so the later page lacks it.
+    """
 
     PreloadAdapter: grpc.aio.UnaryUnaryMultiCallable[
         personae.v1.inference_pb2.PreloadAdapterRequest,
         personae.v1.inference_pb2.PreloadAdapterResponse,
     ]
-    """Brings an adapter close to the GPU before it is needed. Not built yet: answers UNIMPLEMENTED.
-      NOT_FOUND  it does not exist in its project.
+    """Brings an adapter into host memory before it is needed; answers when it is there. Running generations are not held up.
+    Repeating it changes nothing.
+      NOT_FOUND            it does not exist in its project.
+      FAILED_PRECONDITION  it is still training, its base model is not served here (BASE_MODEL_MISMATCH) or its file is not
+                           usable (ADAPTER_INVALID); use another.
+      DATA_LOSS            its file is missing or does not have its manifest's hash; train again.
+      RESOURCE_EXHAUSTED   as many bytes as may be are pinned (PINS_FULL: half of the server's bound), or memory does not
+                           take it beside those (HOST_MEMORY_FULL); preload one of the pinned ones without `pinned` first.
     """
 
     GetServingInfo: grpc.aio.UnaryUnaryMultiCallable[
@@ -152,11 +174,13 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
         """Generates images and streams each as soon as it is finished, in any order. The stream is: `accepted`, perhaps `queued`,
         then `progress` and `image` messages, last `done`. Cancelling the call stops the work within one denoising step. A cut
         stream is not resumed: ask again for the missing (prompt, seed) pairs.
-          NOT_FOUND            an adapter, or the picture to start from, does not exist in its project.
+          NOT_FOUND            an adapter, or the picture to start from, does not exist in its project. Or an adapter was deleted
+                               while this request waited or ran: within 5 seconds, and images that were sent before are whole.
           FAILED_PRECONDITION  an adapter is still training, belongs to another base model (BASE_MODEL_MISMATCH) or its file is
                                not usable (ADAPTER_INVALID); use another.
-          DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. Or the stored
-                               picture to start from is damaged; upload it again.
+          DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. A file that is
+                               lost or not usable is looked at again after a minute. Or the stored picture to start from is
+                               damaged; upload it again.
           RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
         """
 
@@ -166,7 +190,10 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
         request: personae.v1.inference_pb2.ListServedAdaptersRequest,
         context: _ServicerContext,
     ) -> typing.Union[personae.v1.inference_pb2.ListServedAdaptersResponse, collections.abc.Awaitable[personae.v1.inference_pb2.ListServedAdaptersResponse]]:
-        """Lists the adapters this server process holds, and where. Not built yet: answers UNIMPLEMENTED."""
+        """Lists the adapters this server process holds, and where, the most recently used first: those that a request or a preload
+        named since the process started. Files that an earlier process left on the disk are named by their hash alone, and are
+        listed once they are used. An adapter that is used between two pages moves to the front, so the later page lacks it.
+        """
 
     @abc.abstractmethod
     def PreloadAdapter(
@@ -174,8 +201,14 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
         request: personae.v1.inference_pb2.PreloadAdapterRequest,
         context: _ServicerContext,
     ) -> typing.Union[personae.v1.inference_pb2.PreloadAdapterResponse, collections.abc.Awaitable[personae.v1.inference_pb2.PreloadAdapterResponse]]:
-        """Brings an adapter close to the GPU before it is needed. Not built yet: answers UNIMPLEMENTED.
-          NOT_FOUND  it does not exist in its project.
+        """Brings an adapter into host memory before it is needed; answers when it is there. Running generations are not held up.
+        Repeating it changes nothing.
+          NOT_FOUND            it does not exist in its project.
+          FAILED_PRECONDITION  it is still training, its base model is not served here (BASE_MODEL_MISMATCH) or its file is not
+                               usable (ADAPTER_INVALID); use another.
+          DATA_LOSS            its file is missing or does not have its manifest's hash; train again.
+          RESOURCE_EXHAUSTED   as many bytes as may be are pinned (PINS_FULL: half of the server's bound), or memory does not
+                               take it beside those (HOST_MEMORY_FULL); preload one of the pinned ones without `pinned` first.
         """
 
     @abc.abstractmethod

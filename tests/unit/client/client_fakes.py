@@ -13,6 +13,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from held_adapters import HeldAdapters
 from PIL import Image
 
 from personae.v1 import (
@@ -243,7 +244,7 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
                 fail(context, grpc.StatusCode.UNAVAILABLE, "restarting")
 
 
-class FakeInference(Fake, inference_pb2_grpc.InferenceServiceServicer):
+class FakeInference(Fake, HeldAdapters, inference_pb2_grpc.InferenceServiceServicer):
     """Images whose content says what they are; `cut_after` holds after how many of them each stream breaks."""
 
     def __init__(self) -> None:

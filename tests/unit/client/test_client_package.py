@@ -51,6 +51,7 @@ def test_it_says_that_it_is_typed():
         training_pb2.Stage,
         inference_pb2.Scheduler,
         inference_pb2.ImageFormat,
+        inference_pb2.ServedAdapter.Residency,
         dataset_pb2.ImageReport.Rejection,
     ],
 )

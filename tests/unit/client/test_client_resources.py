@@ -6,7 +6,7 @@ import pytest
 
 import personae
 from personae import wire
-from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, trainer_pb2, training_pb2
+from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, inference_pb2, trainer_pb2, training_pb2
 
 # Where a field of the contract has another name here, or several.
 RENAMED = {"failure": {"failure_reason", "failure_message"}, "time_left": {"time_left_s"}, "verdict": {"ready"}}
@@ -19,6 +19,7 @@ MESSAGES = [
     (adapter_pb2.Artifact, wire.artifact, {}),
     (evaluation_pb2.Evaluation, wire.evaluation, {}),
     (trainer_pb2.ExportAdapterResponse, wire.exported_adapter, {}),
+    (inference_pb2.ServedAdapter, wire.served_adapter, {}),
     (
         trainer_pb2.CreateTrainingResponse,
         wire.training_plan,

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,11 +18,15 @@ from grpc_status import rpc_status
 from base_models.adapter_file import AdapterInvalid
 from base_models.catalog import read_allow_list
 from inference_service.adapter_cache import AdapterCache
+from inference_service.adapter_uses import AdapterUses
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission
 from inference_service.engine import AppliedAdapter, HostAdapter, Picture
 from inference_service.events import Progress
 from inference_service.generation import MAX_IMAGES, GenerationRequest, ImageTask
+from inference_service.host_adapters import HostAdapters
+from inference_service.manifests import Manifests
+from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
 from inference_service.start_pictures import read_dataset_image
 from inference_service.studio import ServedBaseModel, Studio
@@ -34,6 +39,8 @@ from tests.bucket_adapters import BASE_MODEL_DIGEST
 
 BROKEN_FILE = b"not an adapter"
 PATIENCE_S = 10.0
+# What the wall clock shows while the other stands at 0.
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 D = TypeVar("D")
 
 
@@ -93,7 +100,7 @@ class FakeServing:
     studio: Studio
     engine: FakeEngine
     store: MemoryStore
-    clock: Clock = field(default_factory=Clock)
+    clock: Clock
 
     async def generate(self, request: pb.GenerateRequest) -> list[pb.GenerateResponse]:
         """All messages of one call."""
@@ -102,18 +109,21 @@ class FakeServing:
 
 @asynccontextmanager
 async def fake_serving(
-    folder: Path, limit: int = MAX_IMAGES, bucket: ObjectStore | None = None
+    folder: Path, limit: int = MAX_IMAGES, bucket: ObjectStore | None = None, host_bytes: int = 10**6
 ) -> AsyncIterator[FakeServing]:
     """Serve on a free loopback port. bucket: what the service reads instead of the in-memory store."""
     engine, store, clock = FakeEngine(), MemoryStore(), Clock()
     entry = read_allow_list(["toon-64"])["toon-64"]
     base = ServedBaseModel(entry, BASE_MODEL_DIGEST, lambda text: len(text.split()), engine)
     reads_from = bucket or store
-    adapters = Adapters(reads_from, AdapterCache(reads_from, folder, max_bytes=10**6), clock)
+    cache, manifests = AdapterCache(reads_from, folder, max_bytes=10**6), Manifests(reads_from, clock)
+    host, uses = HostAdapters(cache, host_bytes, clock), AdapterUses(lambda: EPOCH + timedelta(seconds=clock()))
+    adapters = Adapters(manifests, host, uses)
     read_image = partial(read_dataset_image, reads_from)
     studio = Studio({entry.name: base}, adapters, Admission(limit, clock), clock, read_image)
+    served_adapters = ServedAdapters({entry.name: base}, adapters, uses, host, cache)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
-    add_InferenceServiceServicer_to_server(InferenceServicer(studio), server)  # type: ignore[abstract]
+    add_InferenceServiceServicer_to_server(InferenceServicer(studio, served_adapters), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -121,6 +131,8 @@ async def fake_serving(
             yield FakeServing(InferenceServiceStub(channel), studio, engine, store, clock)
     finally:
         await server.stop(0)
+        manifests.close()
+        host.close()
 
 
 def serve(folder: Path, scenario: Callable[[FakeServing], Awaitable[None]], **options: Any) -> None:
@@ -142,6 +154,14 @@ def ask(*seeds: int, **fields: Any) -> pb.GenerateRequest:
 def ask_with_adapter(name: object) -> pb.GenerateRequest:
     """A request for one image with an adapter."""
     return ask(1, adapters=[pb.AdapterWeight(adapter=str(name))])
+
+
+async def rest_of(call: Any) -> list[pb.GenerateResponse]:
+    """The messages of a call that were not read yet."""
+    messages: list[pb.GenerateResponse] = []
+    while (message := await call.read()) is not grpc.aio.EOF:
+        messages.append(message)
+    return messages
 
 
 async def refusal_of(

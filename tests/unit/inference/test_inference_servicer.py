@@ -97,7 +97,7 @@ def test_the_latest_published_version_is_used_while_the_next_one_trains(tmp_path
 
         assert await used() == str(V1)
         publish(serving.store, V2)
-        serving.clock.now_s += 2.1
+        serving.clock.now_s += 4
         assert await used() == str(V2)
 
     serve(tmp_path, scenario)
