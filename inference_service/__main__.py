@@ -7,6 +7,8 @@ import asyncio
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,6 +18,9 @@ from base_models.prompt_tokens import PromptTokens
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission
+from inference_service.content_check import ContentCheck
+from inference_service.finishing import Finishing
+from inference_service.ledger import Ledger
 from inference_service.servicer import InferenceServicer
 from inference_service.settings import OTHER_PROCESSES, InferenceSettings
 from inference_service.studio import ServedBaseModel, Studio
@@ -27,6 +32,7 @@ from service_kit.settings import PREFIX, read_settings
 
 if TYPE_CHECKING:
     from inference_service.diffusers_engine import DiffusersEngine
+    from inference_service.safety_checker import SafetyChecker
 
 _SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
 # Threads wait for the store most of the time; one that does not answer must not hold up the encoding of images.
@@ -38,6 +44,16 @@ def load_engines(entries: list[BaseModelEntry], batch_size: int) -> dict[str, "D
     from inference_service.diffusers_engine import DiffusersEngine
 
     return {entry.name: DiffusersEngine(entry, batch_size) for entry in entries}
+
+
+def load_checker(folder: Path) -> "SafetyChecker":
+    """Load the operator's checker. Raises StartError where the folder holds none."""
+    from inference_service.safety_checker import CheckerUnusable, SafetyChecker
+
+    try:
+        return SafetyChecker(folder)
+    except CheckerUnusable as error:
+        raise StartError(f"{PREFIX}INFERENCE_CHECKER={folder}: {error}") from error
 
 
 async def main() -> None:
@@ -60,8 +76,12 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(_THREADS))
     # In a pool of its own: the end of the loop waits for the default one, and would hold back the text of a StartError.
-    loading = loop.run_in_executor(ThreadPoolExecutor(1), load_engines, entries, settings.inference_batch_size)
+    loaders = ThreadPoolExecutor(1)
+    loading = loop.run_in_executor(loaders, load_engines, entries, settings.inference_batch_size)
     store = await connect_store(settings.store)
+    check = None
+    if settings.inference_checker:
+        check = ContentCheck(await loop.run_in_executor(loaders, load_checker, settings.inference_checker))
     engines = await loading
 
     served = {
@@ -70,9 +90,11 @@ async def main() -> None:
     }
     cache = AdapterCache(store, settings.inference_cache_dir, settings.inference_cache_bytes)
     admission = Admission(settings.inference_images_waiting, time.monotonic)
-    studio = Studio(served, Adapters(store, cache, time.monotonic), admission, time.monotonic)
+    ledger = Ledger(store, lambda: datetime.now(UTC))
+    finishing = Finishing(store, settings.store.s3_bucket, ledger, check)
+    studio = Studio(served, Adapters(store, cache, time.monotonic), admission, finishing, time.monotonic)
     # The stubs call every rpc abstract; those that are not built yet are the generated base class's.
-    servicer = InferenceServicer(studio)  # type: ignore[abstract]
+    servicer = InferenceServicer(studio, ledger)  # type: ignore[abstract]
 
     def add_services(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(servicer, server)
@@ -82,6 +104,8 @@ async def main() -> None:
     finally:
         for engine in engines.values():
             engine.close()
+        if check:
+            check.close()
 
 
 if __name__ == "__main__":

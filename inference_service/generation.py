@@ -6,13 +6,12 @@ raises InvalidRequest with everything that is wrong.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from base_models.catalog import BaseModelEntry, SchedulerName
+from inference_service.delivery import MAX_INLINE_BYTES, Delivery, FileFormat, most_bytes
 from service_kit.errors import Violations
 from service_kit.names import AdapterName, AdapterVersionName, MalformedName, parse_adapter
-
-FileFormat = Literal["png", "webp", "jpeg"]
 
 MAX_PROMPTS = 64
 MAX_IMAGES_PER_PROMPT = 64
@@ -58,7 +57,7 @@ class GenerationDraft:
     height: int | None = None
     file_format: str | None = None
     preview_every: int = 0
-    delivery: str = "inline"
+    delivery: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,8 @@ class GenerationRequest:
     width: int
     height: int
     file_format: FileFormat
+    preview_every: int
+    delivery: Delivery
 
     @property
     def tasks(self) -> tuple[ImageTask, ...]:
@@ -137,6 +138,7 @@ def check(
     guidance_scale = defaults.guidance_scale if draft.guidance_scale is None else draft.guidance_scale
     scheduler = draft.scheduler or defaults.scheduler
     file_format = draft.file_format or "png"
+    delivery = draft.delivery or "inline"
     width = base_model.default_size if draft.width is None else draft.width
     height = base_model.default_size if draft.height is None else draft.height
     violations.check(1 <= steps <= MAX_STEPS, "steps", steps, f"1 to {MAX_STEPS}")
@@ -150,8 +152,10 @@ def check(
     violations.check(
         file_format in get_args(FileFormat), "format", file_format, f"one of {', '.join(get_args(FileFormat))}"
     )
-    violations.check(draft.preview_every == 0, "preview_every", draft.preview_every, "0; previews are not built yet")
-    violations.check(draft.delivery == "inline", "delivery", draft.delivery, "inline; others are not built yet")
+    violations.check(
+        0 <= draft.preview_every <= MAX_STEPS, "preview_every", draft.preview_every, f"0 (none) to {MAX_STEPS}"
+    )
+    violations.check(delivery in get_args(Delivery), "delivery", delivery, f"one of {', '.join(get_args(Delivery))}")
     for field, size in (("width", width), ("height", height)):
         violations.check(
             size % base_model.size_step == 0 and base_model.min_size <= size <= base_model.max_size,
@@ -159,6 +163,13 @@ def check(
             size,
             f"a multiple of {base_model.size_step} from {base_model.min_size} to {base_model.max_size}",
         )
+    violations.raise_if_any()
+    violations.check(
+        delivery != "inline" or most_bytes(file_format, width, height) <= MAX_INLINE_BYTES,
+        "delivery",
+        delivery,
+        f"bucket for a {file_format} of {width} x {height} pixels, which may outgrow a message; or ask for less",
+    )
     violations.raise_if_any()
     return GenerationRequest(
         base_model=base_model.name,
@@ -175,6 +186,8 @@ def check(
         width=width,
         height=height,
         file_format=file_format,  # type: ignore[arg-type]
+        preview_every=draft.preview_every,
+        delivery=delivery,  # type: ignore[arg-type]
     )
 
 

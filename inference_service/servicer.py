@@ -3,11 +3,13 @@
 Errors pass through to the interceptor; rpcs that are not built yet are the base class's.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 from inference_service import wire
+from inference_service.ledger import Ledger
 from inference_service.studio import Studio
 from personae.v1 import inference_pb2 as pb
 from personae.v1.inference_pb2_grpc import InferenceServiceServicer
@@ -16,8 +18,9 @@ from personae.v1.inference_pb2_grpc import InferenceServiceServicer
 class InferenceServicer(InferenceServiceServicer):
     """See inference.proto."""
 
-    def __init__(self, studio: Studio) -> None:
+    def __init__(self, studio: Studio, ledger: Ledger) -> None:
         self._studio = studio
+        self._ledger = ledger
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[pb.GenerateResponse]:
         async with aclosing(self._studio.generate(wire.to_draft(request))) as events:
@@ -26,3 +29,6 @@ class InferenceServicer(InferenceServiceServicer):
 
     async def GetServingInfo(self, request: pb.GetServingInfoRequest, context: Any) -> pb.GetServingInfoResponse:
         return wire.from_serving(self._studio.served.values(), self._studio.admission)
+
+    async def LookUpImage(self, request: pb.LookUpImageRequest, context: Any) -> pb.LookUpImageResponse:
+        return wire.from_ledger(await asyncio.to_thread(self._ledger.look_up, request.project, request.digest))

@@ -6,12 +6,14 @@ Enum values that this release does not know are passed on as text, so that they 
 from collections.abc import Iterable
 from datetime import timedelta
 
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from base_models.catalog import SchedulerName
 from inference_service.admission import Admission
-from inference_service.events import Accepted, Done, Event, FinishedImage, Progress, Queued
-from inference_service.generation import AdapterDraft, FileFormat, GenerationDraft, GenerationRequest, PromptDraft
+from inference_service.delivery import Delivery, FileFormat
+from inference_service.events import Accepted, Done, Event, FinishedImage, PreviewFile, Progress, Queued
+from inference_service.generation import AdapterDraft, GenerationDraft, GenerationRequest, PromptDraft
+from inference_service.ledger import LedgerEntry
 from inference_service.studio import ServedBaseModel
 from personae.v1 import inference_pb2 as pb
 
@@ -25,9 +27,13 @@ _FORMATS: dict[FileFormat, "pb.ImageFormat.ValueType"] = {
     "webp": pb.IMAGE_FORMAT_WEBP,
     "jpeg": pb.IMAGE_FORMAT_JPEG,
 }
-_INLINE = (pb.IMAGE_DELIVERY_UNSPECIFIED, pb.IMAGE_DELIVERY_INLINE)
+_DELIVERIES: dict[Delivery, "pb.ImageDelivery.ValueType"] = {
+    "inline": pb.IMAGE_DELIVERY_INLINE,
+    "bucket": pb.IMAGE_DELIVERY_BUCKET,
+}
 _SCHEDULER_NAMES: dict[int, str] = {value: name for name, value in _SCHEDULERS.items()}
 _FORMAT_NAMES: dict[int, str] = {value: name for name, value in _FORMATS.items()}
+_DELIVERY_NAMES: dict[int, str] = {value: name for name, value in _DELIVERIES.items()}
 
 
 def to_draft(request: pb.GenerateRequest) -> GenerationDraft:
@@ -48,7 +54,7 @@ def to_draft(request: pb.GenerateRequest) -> GenerationDraft:
         height=request.height if request.HasField("height") else None,
         file_format=_FORMAT_NAMES.get(request.format, str(request.format)) if request.format else None,
         preview_every=request.preview_every,
-        delivery="inline" if request.delivery in _INLINE else str(request.delivery),
+        delivery=_DELIVERY_NAMES.get(request.delivery, str(request.delivery)) if request.delivery else None,
     )
 
 
@@ -69,6 +75,11 @@ def from_event(event: Event) -> pb.GenerateResponse:
                 indices=event.indices, completed_steps=event.completed_steps, total_steps=event.total_steps
             )
             return pb.GenerateResponse(progress=progress)
+        case PreviewFile():
+            preview = pb.GenerateResponse.Preview(
+                index=event.task.index, completed_steps=event.completed_steps, content=event.content
+            )
+            return pb.GenerateResponse(preview=preview)
         case FinishedImage():
             return pb.GenerateResponse(image=_image(event))
         case Done():
@@ -89,6 +100,22 @@ def from_serving(served: Iterable[ServedBaseModel], admission: Admission) -> pb.
     )
 
 
+def from_ledger(entry: LedgerEntry) -> pb.LookUpImageResponse:
+    """Where a picture came from."""
+    created = timestamp_pb2.Timestamp()
+    created.FromDatetime(entry.created_at)
+    return pb.LookUpImageResponse(
+        generation=entry.generation,
+        create_time=created,
+        adapters=[
+            pb.LookUpImageResponse.AppliedAdapter(adapter=used.adapter, weight=used.weight, digest=used.digest)
+            for used in entry.adapters
+        ],
+        base_model=entry.base_model,
+        base_model_digest=entry.base_model_digest,
+    )
+
+
 def _effective_request(request: GenerationRequest) -> pb.GenerateRequest:
     return pb.GenerateRequest(
         base_model=request.base_model,
@@ -102,20 +129,24 @@ def _effective_request(request: GenerationRequest) -> pb.GenerateRequest:
         width=request.width,
         height=request.height,
         format=_FORMATS[request.file_format],
+        preview_every=request.preview_every,
+        delivery=_DELIVERIES[request.delivery],
     )
 
 
 def _image(image: FinishedImage) -> pb.GenerateResponse.Image:
+    reasons = pb.GenerateResponse.Image
     return pb.GenerateResponse.Image(
         index=image.task.index,
         prompt_index=image.task.prompt_index,
         seed=image.task.seed,
-        finish_reason=pb.GenerateResponse.Image.FINISH_REASON_COMPLETED,
+        finish_reason=reasons.FINISH_REASON_FILTERED if image.filtered else reasons.FINISH_REASON_COMPLETED,
         content=image.content,
         media_type=image.media_type,
         width=image.width,
         height=image.height,
         digest=image.digest,
+        uri=image.uri,
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,9 +19,12 @@ from base_models.catalog import read_allow_list
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission
-from inference_service.engine import AppliedAdapter, HostAdapter, Picture
+from inference_service.content_check import Checker, ContentCheck
+from inference_service.engine import AppliedAdapter, HostAdapter, Picture, Preview
 from inference_service.events import Progress
+from inference_service.finishing import Finishing
 from inference_service.generation import MAX_IMAGES, GenerationRequest, ImageTask
+from inference_service.ledger import Ledger
 from inference_service.servicer import InferenceServicer
 from inference_service.studio import ServedBaseModel, Studio
 from personae.v1 import inference_pb2 as pb
@@ -32,15 +36,20 @@ from tests.bucket_adapters import BASE_MODEL_DIGEST
 
 BROKEN_FILE = b"not an adapter"
 PATIENCE_S = 10.0
+MADE_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 D = TypeVar("D")
 
 
 class FakeEngine:
-    """See Engine. Waits while `gate` is closed; a picture is noise drawn from its seed."""
+    """See Engine. Waits while `gate` is closed, which it closes itself once `gate_after` images are computed.
+
+    A picture is noise drawn from its seed, and so are its previews.
+    """
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
+        self.gate_after: int | None = None
         self.computed: list[ImageTask] = []
         self.adapters: Sequence[AppliedAdapter] = ()
         self.begun = asyncio.Event()
@@ -56,17 +65,23 @@ class FakeEngine:
 
     async def generate(
         self, request: GenerationRequest, adapters: Sequence[AppliedAdapter]
-    ) -> AsyncGenerator[Progress | Picture, Any]:
+    ) -> AsyncGenerator[Progress | Preview | Picture, Any]:
         self.begun.set()
         self.adapters = adapters
         try:
-            await self.gate.wait()
             for task in request.tasks:
+                await self.gate.wait()
+                noise = np.random.default_rng(task.seed)
                 for step in range(request.steps + 1):
                     yield Progress((task.index,), step, request.steps)
+                    if request.preview_every and 0 < step < request.steps and step % request.preview_every == 0:
+                        yield Preview(task, step, noise.integers(0, 256, (16, 24, 3), dtype=np.uint8))
+                        # As the real one, which computes the next step meanwhile.
+                        await asyncio.sleep(0)
                 self.computed.append(task)
-                shape = (request.height, request.width, 3)
-                yield Picture(task, np.random.default_rng(task.seed).integers(0, 256, shape, dtype=np.uint8))
+                if len(self.computed) == self.gate_after:
+                    self.gate.clear()
+                yield Picture(task, noise.integers(0, 256, (request.height, request.width, 3), dtype=np.uint8))
         finally:
             self.freed.set()
 
@@ -98,17 +113,20 @@ class FakeServing:
 
 @asynccontextmanager
 async def fake_serving(
-    folder: Path, limit: int = MAX_IMAGES, bucket: ObjectStore | None = None
+    folder: Path, limit: int = MAX_IMAGES, bucket: ObjectStore | None = None, checker: Checker | None = None
 ) -> AsyncIterator[FakeServing]:
-    """Serve on a free loopback port. bucket: what the service reads instead of the in-memory store."""
+    """Serve on a free loopback port. bucket: what the service uses instead of the in-memory store."""
     engine, store, clock = FakeEngine(), MemoryStore(), Clock()
     entry = read_allow_list(["toon-64"])["toon-64"]
     base = ServedBaseModel(entry, BASE_MODEL_DIGEST, lambda text: len(text.split()), engine)
-    reads_from = bucket or store
-    adapters = Adapters(reads_from, AdapterCache(reads_from, folder, max_bytes=10**6), clock)
-    studio = Studio({entry.name: base}, adapters, Admission(limit, clock), clock)
+    uses = bucket or store
+    adapters = Adapters(uses, AdapterCache(uses, folder, max_bytes=10**6), clock)
+    check = ContentCheck(checker) if checker else None
+    ledger = Ledger(uses, lambda: MADE_AT)
+    finishing = Finishing(uses, "bucket-1", ledger, check)
+    studio = Studio({entry.name: base}, adapters, Admission(limit, clock), finishing, clock)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
-    add_InferenceServiceServicer_to_server(InferenceServicer(studio), server)  # type: ignore[abstract]
+    add_InferenceServiceServicer_to_server(InferenceServicer(studio, ledger), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -116,6 +134,8 @@ async def fake_serving(
             yield FakeServing(InferenceServiceStub(channel), studio, engine, store, clock)
     finally:
         await server.stop(0)
+        if check:
+            check.close()
 
 
 def serve(folder: Path, scenario: Callable[[FakeServing], Awaitable[None]], **options: Any) -> None:
