@@ -11,7 +11,7 @@ Delivery = Literal["inline", "bucket"]
 # gRPC callers take messages of 4 MiB by default; the rest of the message needs no more than what is left.
 MAX_INLINE_BYTES = 3_670_016
 # PNG is lossless, so noise takes what its pixels take. For the others, measured at our quality on noise and on random
-# saturated blocks, which are the worst known: 1.12 (JPEG) and 0.99 (WebP).
+# saturated blocks, the worst known: 1.12 (JPEG) and 0.99 (WebP).
 _MOST_BYTES_PER_PIXEL = {"png": 3.0, "webp": 1.5, "jpeg": 1.5}
 # PNG's filter byte a row; and provenance: two texts of at most 10,000 characters, in PNG uncompressed.
 _BYTES_PER_ROW = 2

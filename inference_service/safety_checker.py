@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil
+from transformers.utils import logging as transformers_logging
 
 if TYPE_CHECKING:
     import numpy
@@ -30,6 +32,7 @@ class SafetyChecker:
 
     def __init__(self, folder: Path) -> None:
         """Read a local folder, no pickle and nothing from elsewhere. Raises CheckerUnusable."""
+        transformers_logging.disable_progress_bar()
         if not any((folder / name).is_file() for name in _WEIGHTS):
             raise CheckerUnusable(f"there is no {_WEIGHTS[0]}; other kinds of weight files are not read")
         try:
@@ -40,7 +43,7 @@ class SafetyChecker:
             self._model, found = StableDiffusionSafetyChecker.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise CheckerUnusable(f"it cannot be read: {error!r}") from error
         # What a file lacks is drawn at random, and its thresholds would then refuse nothing; NaN compares to nothing.
         if missing := sorted(found["missing_keys"]):

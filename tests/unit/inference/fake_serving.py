@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from numpy.typing import NDArray
 
 from base_models.adapter_file import AdapterInvalid
 from base_models.catalog import read_allow_list
@@ -41,9 +42,9 @@ D = TypeVar("D")
 
 
 class FakeEngine:
-    """See Engine. Waits while `gate` is closed, which it closes itself once `gate_after` images are computed.
+    """See Engine. Waits while `gate` is closed; closes it itself at each preview, and after `gate_after` images.
 
-    A picture is noise drawn from its seed, and so are its previews.
+    A picture is noise drawn from its seed, a preview from its step.
     """
 
     def __init__(self) -> None:
@@ -71,19 +72,23 @@ class FakeEngine:
         try:
             for task in request.tasks:
                 await self.gate.wait()
-                noise = np.random.default_rng(task.seed)
                 for step in range(request.steps + 1):
                     yield Progress((task.index,), step, request.steps)
                     if request.preview_every and 0 < step < request.steps and step % request.preview_every == 0:
-                        yield Preview(task, step, noise.integers(0, 256, (16, 24, 3), dtype=np.uint8))
-                        # As the real one, which computes the next step meanwhile.
-                        await asyncio.sleep(0)
+                        self.gate.clear()
+                        yield Preview(task, step, drawn(step, 16, 24))
+                        await self.gate.wait()
                 self.computed.append(task)
                 if len(self.computed) == self.gate_after:
                     self.gate.clear()
-                yield Picture(task, noise.integers(0, 256, (request.height, request.width, 3), dtype=np.uint8))
+                yield Picture(task, drawn(task.seed, request.height, request.width))
         finally:
             self.freed.set()
+
+
+def drawn(seed: int, height: int, width: int) -> NDArray[np.uint8]:
+    """The fake engine's pixels_HWC."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @dataclass
