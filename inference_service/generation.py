@@ -163,13 +163,10 @@ def check(
             size,
             f"a multiple of {base_model.size_step} from {base_model.min_size} to {base_model.max_size}",
         )
-    violations.raise_if_any()
-    violations.check(
-        delivery != "inline" or most_bytes(file_format, width, height) <= MAX_INLINE_BYTES,
-        "delivery",
-        delivery,
-        f"bucket for a {file_format} of {width} x {height} pixels, which may outgrow a message; or ask for less",
-    )
+    sized = not {"format", "delivery", "width", "height"} & {violation.field for violation in violations.found}
+    if sized and delivery == "inline" and most_bytes(file_format, width, height) > MAX_INLINE_BYTES:
+        outgrows = f"a {file_format} of {width} x {height} pixels, which may outgrow a message"
+        violations.add("delivery", f"found 'inline'; allowed is bucket for {outgrows}; or ask for less")
     violations.raise_if_any()
     return GenerationRequest(
         base_model=base_model.name,

@@ -97,6 +97,7 @@ def test_an_image_that_may_outgrow_a_message_is_for_the_bucket_only(toon: BaseMo
         asked = {"file_format": file_format, "width": outgrows, "height": outgrows}
         assert _wrong_fields(large, **asked) == ["delivery"]
         assert _check(large, **asked, delivery="bucket").delivery == "bucket"
+        assert _wrong_fields(large, **asked, steps=0) == ["steps", "delivery"]
         # What is wrong anyway is not said twice.
         assert _wrong_fields(large, **asked | {"height": 1_000_000}) == ["height"]
 
