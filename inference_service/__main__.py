@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,7 +20,10 @@ from inference_service.adapter_cache import AdapterCache
 from inference_service.adapter_uses import AdapterUses
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission
+from inference_service.content_check import ContentCheck
+from inference_service.finishing import Finishing
 from inference_service.host_adapters import HostAdapters
+from inference_service.ledger import Ledger
 from inference_service.manifests import Manifests
 from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
@@ -34,6 +38,7 @@ from service_kit.settings import PREFIX, read_settings
 
 if TYPE_CHECKING:
     from inference_service.denoising.step_engine import StepEngine
+    from inference_service.safety_checker import SafetyChecker
 
 _SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
 # For counting tokens, encoding images and looking at the disk; who waits for the store has threads of its own.
@@ -60,6 +65,16 @@ def load_engines(entries: list[BaseModelEntry], settings: InferenceSettings) -> 
     }
 
 
+def load_checker(folder: Path) -> "SafetyChecker":
+    """Load the operator's checker. Raises StartError where the folder holds none."""
+    from inference_service.safety_checker import CheckerUnusable, SafetyChecker
+
+    try:
+        return SafetyChecker(folder)
+    except CheckerUnusable as error:
+        raise StartError(f"{PREFIX}INFERENCE_CHECKER={folder}: {error}") from error
+
+
 async def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     configure_logs()
@@ -80,8 +95,12 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(_THREADS))
     # In a pool of its own: the end of the loop waits for the default one, and would hold back the text of a StartError.
-    loading = loop.run_in_executor(ThreadPoolExecutor(1), load_engines, entries, settings)
+    loaders = ThreadPoolExecutor(1)
+    loading = loop.run_in_executor(loaders, load_engines, entries, settings)
     store = await connect_store(settings.store)
+    check = None
+    if settings.inference_checker:
+        check = ContentCheck(await loop.run_in_executor(loaders, load_checker, settings.inference_checker))
     engines = await loading
 
     served = {
@@ -94,11 +113,12 @@ async def main() -> None:
     host = HostAdapters(cache, settings.inference_host_cache_bytes, time.monotonic)
     uses = AdapterUses(lambda: datetime.now(UTC))
     adapters = Adapters(manifests, host, uses)
+    ledger = Ledger(store, lambda: datetime.now(UTC))
+    finishing = Finishing(store, settings.store.s3_bucket, ledger, check)
     read_image = partial(read_dataset_image, store)
-    studio = Studio(served, adapters, admission, time.monotonic, read_image)
+    studio = Studio(served, adapters, admission, finishing, time.monotonic, read_image)
     served_adapters = ServedAdapters(served, adapters, uses, host, cache)
-    # The stubs call every rpc abstract; those that are not built yet are the generated base class's.
-    servicer = InferenceServicer(studio, served_adapters)  # type: ignore[abstract]
+    servicer = InferenceServicer(studio, served_adapters, ledger)
 
     def add_services(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(servicer, server)
@@ -110,6 +130,8 @@ async def main() -> None:
         host.close()
         for engine in engines.values():
             engine.close()
+        if check:
+            check.close()
 
 
 if __name__ == "__main__":

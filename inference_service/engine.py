@@ -45,7 +45,16 @@ class Picture:
     pixels_HWC: "NDArray[numpy.uint8]"
 
 
-EngineEvent = Progress | Picture
+@dataclass(frozen=True)
+class Preview:
+    """What an image looks like so far: small pixels_HWC, uint8 RGB, of the image's proportions."""
+
+    task: ImageTask
+    completed_steps: int
+    pixels_HWC: "NDArray[numpy.uint8]"
+
+
+EngineEvent = Progress | Preview | Picture
 
 
 class Engine(Protocol):
@@ -66,6 +75,8 @@ class Engine(Protocol):
         self, request: GenerationRequest, adapters: Sequence[AppliedAdapter]
     ) -> AsyncGenerator[EngineEvent, Any]:
         """Yield every image as it is finished, in any order, and Progress before the first step and after each.
+
+        Where `request.preview_every` is not 0, also a Preview of each image after every so many steps but the last.
 
         Closing or cancelling the iteration frees the work within one denoising step; before the first step nothing is
         computed at all.

@@ -1,4 +1,7 @@
-"""What a generation tells its caller: Accepted, perhaps Queued, then Progress and FinishedImage, last Done."""
+"""What a generation tells its caller.
+
+Accepted, perhaps Queued, then Progress, PreviewFile and FinishedImage, last Done.
+"""
 
 from dataclasses import dataclass
 
@@ -30,24 +33,43 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class FinishedImage:
-    """A finished image as a file. `digest` is the SHA-256 (hex) of `content`; sizes are in pixels."""
+class PreviewFile:
+    """What an image looks like so far, as a small JPEG file."""
 
     task: ImageTask
+    completed_steps: int
     content: bytes
-    media_type: str
+
+
+@dataclass(frozen=True)
+class FinishedImage:
+    """A finished image as a file. `digest` is the SHA-256 (hex) of the file; sizes are in pixels.
+
+    Exactly one of `content` and `uri` says where the file is. Where a checker refused the image, there is no file and
+    all four are empty.
+    """
+
+    task: ImageTask
     width: int
     height: int
-    digest: str
+    media_type: str = ""
+    digest: str = ""
+    content: bytes = b""
+    uri: str = ""
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a checker refused it."""
+        return not self.digest
 
 
 @dataclass(frozen=True)
 class Done:
-    """Every image has been sent."""
+    """Every image has been sent; `image_count` counts filtered ones too."""
 
     image_count: int
     queue_s: float
     generation_s: float
 
 
-Event = Accepted | Queued | Progress | FinishedImage | Done
+Event = Accepted | Queued | Progress | PreviewFile | FinishedImage | Done

@@ -6,14 +6,13 @@ raises InvalidRequest with everything that is wrong.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from base_models.catalog import BaseModelEntry, SchedulerName
+from inference_service.delivery import MAX_INLINE_BYTES, Delivery, FileFormat, most_bytes
 from inference_service.start_pictures import ReadImage, Start, StartDraft, first_step, open_start
 from service_kit.errors import Violations
 from service_kit.names import AdapterName, AdapterVersionName, MalformedName, parse_adapter
-
-FileFormat = Literal["png", "webp", "jpeg"]
 
 MAX_PROMPTS = 64
 MAX_IMAGES_PER_PROMPT = 64
@@ -59,7 +58,7 @@ class GenerationDraft:
     height: int | None = None
     file_format: str | None = None
     preview_every: int = 0
-    delivery: str = "inline"
+    delivery: str | None = None
     start: StartDraft | None = None
 
 
@@ -103,6 +102,8 @@ class GenerationRequest:
     width: int
     height: int
     file_format: FileFormat
+    preview_every: int
+    delivery: Delivery
     start: Start | None = None
 
     @property
@@ -152,6 +153,7 @@ def check(
     guidance_scale = defaults.guidance_scale if draft.guidance_scale is None else draft.guidance_scale
     scheduler = draft.scheduler or defaults.scheduler
     file_format = draft.file_format or "png"
+    delivery = draft.delivery or "inline"
     width = base_model.default_size if draft.width is None else draft.width
     height = base_model.default_size if draft.height is None else draft.height
     violations.check(1 <= steps <= MAX_STEPS, "steps", steps, f"1 to {MAX_STEPS}")
@@ -165,8 +167,10 @@ def check(
     violations.check(
         file_format in get_args(FileFormat), "format", file_format, f"one of {', '.join(get_args(FileFormat))}"
     )
-    violations.check(draft.preview_every == 0, "preview_every", draft.preview_every, "0; previews are not built yet")
-    violations.check(draft.delivery == "inline", "delivery", draft.delivery, "inline; others are not built yet")
+    violations.check(
+        0 <= draft.preview_every <= MAX_STEPS, "preview_every", draft.preview_every, f"0 (none) to {MAX_STEPS}"
+    )
+    violations.check(delivery in get_args(Delivery), "delivery", delivery, f"one of {', '.join(get_args(Delivery))}")
     for field, size in (("width", width), ("height", height)):
         violations.check(
             size % base_model.size_step == 0 and base_model.min_size <= size <= base_model.max_size,
@@ -175,6 +179,10 @@ def check(
             f"a multiple of {base_model.size_step} from {base_model.min_size} to {base_model.max_size}",
         )
     opened = None if draft.start is None else open_start(draft.start, steps, violations)
+    sized = not {"format", "delivery", "width", "height"} & {violation.field for violation in violations.found}
+    if sized and delivery == "inline" and most_bytes(file_format, width, height) > MAX_INLINE_BYTES:
+        outgrows = f"a {file_format} of {width} x {height} pixels, which may outgrow a message"
+        violations.add("delivery", f"found 'inline'; allowed is bucket for {outgrows}; or ask for less")
     violations.raise_if_any()
     return GenerationRequest(
         base_model=base_model.name,
@@ -191,6 +199,8 @@ def check(
         width=width,
         height=height,
         file_format=file_format,  # type: ignore[arg-type]
+        preview_every=draft.preview_every,
+        delivery=delivery,  # type: ignore[arg-type]
         start=None if opened is None else opened.fitted(width, height, read_image),
     )
 

@@ -3,11 +3,13 @@
 Errors pass through to the interceptor; rpcs that are not built yet are the base class's.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 from inference_service import wire
+from inference_service.ledger import Ledger
 from inference_service.served_adapters import ServedAdapters
 from inference_service.studio import Studio
 from personae.v1 import inference_pb2 as pb
@@ -17,9 +19,10 @@ from personae.v1.inference_pb2_grpc import InferenceServiceServicer
 class InferenceServicer(InferenceServiceServicer):
     """See inference.proto."""
 
-    def __init__(self, studio: Studio, served_adapters: ServedAdapters) -> None:
+    def __init__(self, studio: Studio, served_adapters: ServedAdapters, ledger: Ledger) -> None:
         self._studio = studio
         self._served_adapters = served_adapters
+        self._ledger = ledger
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[pb.GenerateResponse]:
         async with aclosing(self._studio.generate(wire.to_draft(request))) as events:
@@ -38,3 +41,6 @@ class InferenceServicer(InferenceServiceServicer):
     async def PreloadAdapter(self, request: pb.PreloadAdapterRequest, context: Any) -> pb.PreloadAdapterResponse:
         adapter = await self._served_adapters.preload(request.adapter, request.pinned)
         return pb.PreloadAdapterResponse(adapter=wire.served_adapter(adapter))
+
+    async def LookUpImage(self, request: pb.LookUpImageRequest, context: Any) -> pb.LookUpImageResponse:
+        return wire.from_ledger(await asyncio.to_thread(self._ledger.look_up, request.project, request.digest))

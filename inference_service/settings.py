@@ -1,8 +1,9 @@
 """The inference service's deployment settings: every `PERSONAE_…` variable it reads, with its meaning and default."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from inference_service.generation import MAX_IMAGES
 from service_kit.settings import Address, StoreSettings
@@ -39,5 +40,9 @@ class InferenceSettings(BaseModel):
     """Most bytes kept there; the longest unused files go first."""
     inference_host_cache_bytes: int = Field(default=2 * 1024**3, ge=0)
     """Most bytes of adapters kept in host memory, beside those that running requests use; pins take at most half."""
+    inference_checker: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = None
+    """Folder of diffusers' StableDiffusionSafetyChecker with its preprocessor_config.json, for example of
+    CompVis/stable-diffusion-safety-checker, with safetensors weights. Images that it refuses are answered as filtered;
+    without it no image is checked."""
     inference_drain_s: float = Field(default=20.0, ge=0)
     """How long a stop waits for running generations, in seconds."""

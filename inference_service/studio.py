@@ -1,11 +1,10 @@
-"""The life of a generation: check, admit, fetch adapters, denoise, encode, tell.
+"""The life of a generation: check, admit, fetch adapters, denoise, finish, tell.
 
 Its one rule: everything that can be wrong with a request is said before `Accepted`, and leaving the stream at any point
 frees all it holds.
 """
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -16,13 +15,15 @@ from base_models.catalog import BaseModelEntry
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission
 from inference_service.deletion import until_deleted
-from inference_service.engine import AppliedAdapter, Engine, Picture
-from inference_service.events import Accepted, Done, Event, FinishedImage, Queued
-from inference_service.generation import GenerationDraft, WantedAdapter, check
-from inference_service.image_file import Provenance, encode, media_type
+from inference_service.engine import AppliedAdapter, Engine, Preview
+from inference_service.events import Accepted, Done, Event, FinishedImage, PreviewFile, Progress, Queued
+from inference_service.finishing import Finishing, Origin
+from inference_service.generation import GenerationDraft, GenerationRequest, WantedAdapter, check
+from inference_service.image_file import encode_preview
+from inference_service.outbox import finished
 from inference_service.start_pictures import ReadImage
 from service_kit.errors import ServiceError
-from service_kit.names import MalformedName, parse_adapter
+from service_kit.names import DEFAULT_PROJECT, MalformedName, ProjectName, parse_adapter
 
 _PROGRESS_EVERY_S = 0.25
 # Short enough to be typed again by people; the contract allows 63 bits.
@@ -47,12 +48,14 @@ class Studio:
         served: Mapping[str, ServedBaseModel],
         adapters: Adapters,
         admission: Admission,
+        finishing: Finishing,
         clock: Callable[[], float],
         read_image: ReadImage,
     ) -> None:
         self.served = served
         self.admission = admission
         self._adapters = adapters
+        self._finishing = finishing
         self._clock = clock
         self._read_image = read_image
 
@@ -74,23 +77,28 @@ class Studio:
                 request, adapters=tuple(WantedAdapter(adapter.name, adapter.weight) for adapter in adapters)
             )
             accepted_s = self._clock()
-            yield Accepted(secrets.token_hex(8), request)
+            origin = Origin(secrets.token_hex(8), _project_of(request), request, base.digest, adapters)
+            yield Accepted(origin.generation, request)
             if ticket.images_ahead:
                 yield Queued(ticket.images_ahead)
             begun_s, told_s = None, float("-inf")
             names = [adapter.name for adapter in adapters]
-            denoising = base.engine.generate(request, adapters)
-            async with aclosing(until_deleted(denoising, names, self._adapters.is_deleted)) as results:
+            denoising = until_deleted(base.engine.generate(request, adapters), names, self._adapters.is_deleted)
+            results = finished(denoising, lambda picture: self._finishing.finish(picture, origin))
+            async with aclosing(results):
                 async for result in results:
                     now = self._clock()
                     begun_s = now if begun_s is None else begun_s
-                    if isinstance(result, Picture):
-                        ticket.finish_one()
-                        provenance = Provenance(request, result.task, base.digest, adapters)
-                        yield await asyncio.to_thread(_finish, result, provenance)
-                    elif now - told_s >= _PROGRESS_EVERY_S:
-                        told_s = now
-                        yield result
+                    match result:
+                        case FinishedImage():
+                            ticket.finish_one()
+                            yield result
+                        case Preview(task, completed_steps, pixels_HWC):
+                            content = await asyncio.to_thread(encode_preview, pixels_HWC)
+                            yield PreviewFile(task, completed_steps, content)
+                        case Progress() if now - told_s >= _PROGRESS_EVERY_S:
+                            told_s = now
+                            yield result
             ended_s = self._clock()
             begun_s = ended_s if begun_s is None else begun_s
             yield Done(len(request.tasks), queue_s=begun_s - accepted_s, generation_s=ended_s - begun_s)
@@ -111,9 +119,6 @@ class Studio:
         return tuple(await asyncio.gather(*applied))
 
 
-def _finish(picture: Picture, provenance: Provenance) -> FinishedImage:
-    file_format = provenance.request.file_format
-    content = encode(picture.pixels_HWC, file_format, provenance)
-    height, width = picture.pixels_HWC.shape[:2]
-    digest = hashlib.sha256(content).hexdigest()
-    return FinishedImage(picture.task, content, media_type(file_format), width, height, digest)
+def _project_of(request: GenerationRequest) -> ProjectName:
+    """Whose images these are: of the project of the first adapter."""
+    return ProjectName(request.adapters[0].name.project if request.adapters else DEFAULT_PROJECT)

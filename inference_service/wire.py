@@ -6,12 +6,14 @@ Enum values that this release does not know are passed on as text, so that they 
 from collections.abc import Iterable
 from datetime import timedelta
 
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from base_models.catalog import SchedulerName
 from inference_service.admission import Admission
-from inference_service.events import Accepted, Done, Event, FinishedImage, Progress, Queued
-from inference_service.generation import AdapterDraft, FileFormat, GenerationDraft, GenerationRequest, PromptDraft
+from inference_service.delivery import Delivery, FileFormat
+from inference_service.events import Accepted, Done, Event, FinishedImage, PreviewFile, Progress, Queued
+from inference_service.generation import AdapterDraft, GenerationDraft, GenerationRequest, PromptDraft
+from inference_service.ledger import LedgerEntry
 from inference_service.served_adapters import Residency, ServedAdapter
 from inference_service.start_pictures import Start, StartDraft
 from inference_service.studio import ServedBaseModel
@@ -27,14 +29,18 @@ _FORMATS: dict[FileFormat, "pb.ImageFormat.ValueType"] = {
     "webp": pb.IMAGE_FORMAT_WEBP,
     "jpeg": pb.IMAGE_FORMAT_JPEG,
 }
+_DELIVERIES: dict[Delivery, "pb.ImageDelivery.ValueType"] = {
+    "inline": pb.IMAGE_DELIVERY_INLINE,
+    "bucket": pb.IMAGE_DELIVERY_BUCKET,
+}
 _RESIDENCIES: dict[Residency, "pb.ServedAdapter.Residency.ValueType"] = {
     "disk": pb.ServedAdapter.RESIDENCY_DISK,
     "host": pb.ServedAdapter.RESIDENCY_HOST,
     "slot": pb.ServedAdapter.RESIDENCY_SLOT,
 }
-_INLINE = (pb.IMAGE_DELIVERY_UNSPECIFIED, pb.IMAGE_DELIVERY_INLINE)
 _SCHEDULER_NAMES: dict[int, str] = {value: name for name, value in _SCHEDULERS.items()}
 _FORMAT_NAMES: dict[int, str] = {value: name for name, value in _FORMATS.items()}
+_DELIVERY_NAMES: dict[int, str] = {value: name for name, value in _DELIVERIES.items()}
 
 
 def to_draft(request: pb.GenerateRequest) -> GenerationDraft:
@@ -55,7 +61,7 @@ def to_draft(request: pb.GenerateRequest) -> GenerationDraft:
         height=request.height if request.HasField("height") else None,
         file_format=_FORMAT_NAMES.get(request.format, str(request.format)) if request.format else None,
         preview_every=request.preview_every,
-        delivery="inline" if request.delivery in _INLINE else str(request.delivery),
+        delivery=_DELIVERY_NAMES.get(request.delivery, str(request.delivery)) if request.delivery else None,
         start=_start_draft(request.start) if request.HasField("start") else None,
     )
 
@@ -87,6 +93,11 @@ def from_event(event: Event) -> pb.GenerateResponse:
                 indices=event.indices, completed_steps=event.completed_steps, total_steps=event.total_steps
             )
             return pb.GenerateResponse(progress=progress)
+        case PreviewFile():
+            preview = pb.GenerateResponse.Preview(
+                index=event.task.index, completed_steps=event.completed_steps, content=event.content
+            )
+            return pb.GenerateResponse(preview=preview)
         case FinishedImage():
             return pb.GenerateResponse(image=_image(event))
         case Done():
@@ -119,6 +130,22 @@ def served_adapter(adapter: ServedAdapter) -> pb.ServedAdapter:
     return message
 
 
+def from_ledger(entry: LedgerEntry) -> pb.LookUpImageResponse:
+    """Where a picture came from."""
+    created = timestamp_pb2.Timestamp()
+    created.FromDatetime(entry.created_at)
+    return pb.LookUpImageResponse(
+        generation=entry.generation,
+        create_time=created,
+        adapters=[
+            pb.LookUpImageResponse.AppliedAdapter(adapter=used.adapter, weight=used.weight, digest=used.digest)
+            for used in entry.adapters
+        ],
+        base_model=entry.base_model,
+        base_model_digest=entry.base_model_digest,
+    )
+
+
 def _effective_request(request: GenerationRequest) -> pb.GenerateRequest:
     return pb.GenerateRequest(
         base_model=request.base_model,
@@ -133,6 +160,8 @@ def _effective_request(request: GenerationRequest) -> pb.GenerateRequest:
         height=request.height,
         format=_FORMATS[request.file_format],
         start=None if request.start is None else _start(request.start),
+        preview_every=request.preview_every,
+        delivery=_DELIVERIES[request.delivery],
     )
 
 
@@ -141,16 +170,18 @@ def _start(start: Start) -> pb.StartPicture:
 
 
 def _image(image: FinishedImage) -> pb.GenerateResponse.Image:
+    reasons = pb.GenerateResponse.Image
     return pb.GenerateResponse.Image(
         index=image.task.index,
         prompt_index=image.task.prompt_index,
         seed=image.task.seed,
-        finish_reason=pb.GenerateResponse.Image.FINISH_REASON_COMPLETED,
+        finish_reason=reasons.FINISH_REASON_FILTERED if image.filtered else reasons.FINISH_REASON_COMPLETED,
         content=image.content,
         media_type=image.media_type,
         width=image.width,
         height=image.height,
         digest=image.digest,
+        uri=image.uri,
     )
 
 

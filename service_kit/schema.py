@@ -169,3 +169,19 @@ def version_of_folder(folder: str) -> int:
 
 def _version_folder(name: AdapterVersionName) -> str:
     return f"{adapter_versions_prefix(name.adapter_name)}{name.version:0{_VERSION_DIGITS}d}/"
+
+
+# Images. Written by InferenceService.
+
+
+def image_ledger_entry(project: ProjectName, digest: str) -> str:
+    """Which generation made the image whose file has this SHA-256, and with what; read by LookUpImage.
+
+    Created once, before the image is sent; never changed: the first to make a file stays.
+    """
+    return f"{project}/images/{digest}.json"
+
+
+def generated_image(project: ProjectName, generation_id: str, index: int, suffix: str) -> str:
+    """An image that was asked for in the bucket, read by its caller. Written once, before its ledger entry."""
+    return f"{project}/generations/{generation_id}/{index:04d}.{suffix}"

@@ -34,7 +34,7 @@ from personae.events import (
     TrainingEvent,
     Validated,
 )
-from personae.images import GenerationProgress, Image
+from personae.images import AppliedAdapter, GenerationProgress, Image, ImageOrigin, Preview
 from personae.patience import Patience
 from personae.resources import (
     Adapter,
@@ -53,6 +53,7 @@ from personae.training_config import TrainingConfig
 __all__ = [
     "Adapter",
     "AlreadyExists",
+    "AppliedAdapter",
     "Artifact",
     "Busy",
     "CheckpointSaved",
@@ -66,6 +67,7 @@ __all__ = [
     "Evaluation",
     "GenerationProgress",
     "Image",
+    "ImageOrigin",
     "ImageReport",
     "InvalidRequest",
     "NotBuilt",
@@ -74,6 +76,7 @@ __all__ = [
     "Patience",
     "PersonaeError",
     "PreconditionFailed",
+    "Preview",
     "Progress",
     "SampleReady",
     "ServedAdapter",

@@ -5,12 +5,14 @@ All of them are safe to repeat: reads, derivations, or mutations that carry one 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from google.protobuf.message import Message
 
 from personae import requests, wire
+from personae.images import Image, ImageOrigin
 from personae.pictures import Picture, Sources
 from personae.resources import Adapter, Dataset, ExportedAdapter, ServedAdapter, TrainingPlan, TrainingRecord
 from personae.v1 import inference_pb2, trainer_pb2
@@ -143,6 +145,11 @@ def list_served_adapters(token: str) -> Call[Page[ServedAdapter]]:
 def export_adapter(name: str, adapter_format: AdapterFormat) -> Call[ExportedAdapter]:
     """Derives a file of an adapter, by its full name; asked twice, it is derived once."""
     return Call("ExportAdapter", requests.export(name, adapter_format), wire.exported_adapter)
+
+
+def look_up_image(project: str, image: Image | bytes | str | Path) -> Call[ImageOrigin]:
+    """Asks where an image came from; the file is hashed here and not sent."""
+    return Call("LookUpImage", requests.look_up_image(project, image), wire.image_origin)
 
 
 class Sending(Iterator[Message]):

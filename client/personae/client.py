@@ -12,8 +12,8 @@ from typing import Self, Unpack
 from personae import calls, requests
 from personae.connection import Connection, needed
 from personae.download import Download, PartFile, export_place
-from personae.generation import Generation, OnProgress
-from personae.images import Image
+from personae.generation import Generation, OnPreview, OnProgress
+from personae.images import Image, ImageOrigin
 from personae.patience import Patience
 from personae.pictures import Source, Sources, gather
 from personae.requests import AdapterChoice, Seeds
@@ -22,7 +22,7 @@ from personae.training import Training
 from personae.training_config import TrainingConfig
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
 from personae.v1.trainer_pb2_grpc import TrainerServiceStub
-from personae.vocabulary import AdapterFormat, ImageFormat, Scheduler
+from personae.vocabulary import AdapterFormat, Delivery, ImageFormat, Scheduler
 
 
 class Client:
@@ -253,7 +253,10 @@ class Client:
         start: Source | None = None,
         strength: float | None = None,
         mask: Source | None = None,
+        delivery: Delivery = "inline",
         on_progress: OnProgress | None = None,
+        on_preview: OnPreview | None = None,
+        preview_every: int = 5,
     ) -> Iterator[Image]:
         """Generate images; yield each as soon as it is finished, in any order. Leaving the iterator cancels the rest.
 
@@ -265,6 +268,8 @@ class Client:
         start: a picture to start from instead of noise: a path, a file's bytes, a Pillow image, or the full name of one
         in a dataset. strength: how far images may leave it, above 0 to 1; 0.8 where None, with a mask 1.
         mask: likewise, of the same proportions: only what is white in it is drawn anew.
+        delivery: `bucket` leaves the files there, at `Image.uri`, for programs with credentials of the bucket.
+        on_preview: told of what each image looks like so far, every `preview_every` denoising steps.
         Whatever is None or empty is the base model's own choice.
         """
         inference = needed(self._inference, "inference")
@@ -285,5 +290,15 @@ class Client:
             start=start,
             strength=strength,
             mask=mask,
+            delivery=delivery,
+            preview_every=preview_every if on_preview else 0,
         )
-        return inference.follow(Generation(request, on_progress, inference.patience))
+        return inference.follow(Generation(request, on_progress, on_preview, inference.patience))
+
+    def look_up_image(self, image: Image | bytes | str | Path) -> ImageOrigin:
+        """Where an image of the project came from: an Image, or a file as it was delivered, by its bytes or path.
+
+        NotFound where the project made no file with this hash; one that was saved again has another.
+        """
+        inference = needed(self._inference, "inference")
+        return inference.ask(calls.look_up_image(self.project, image))

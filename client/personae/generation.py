@@ -9,12 +9,13 @@ from typing import ClassVar
 
 from personae import requests, wire
 from personae.errors import Unavailable
-from personae.images import GenerationProgress, Image
+from personae.images import GenerationProgress, Image, Preview
 from personae.patience import Outage, Patience
 from personae.stream import Stream
 from personae.v1 import inference_pb2
 
 OnProgress = Callable[[GenerationProgress], None]
+OnPreview = Callable[[Preview], None]
 
 
 class Generation(Stream[Image]):
@@ -23,11 +24,16 @@ class Generation(Stream[Image]):
     rpc: ClassVar[str] = "Generate"
 
     def __init__(
-        self, request: inference_pb2.GenerateRequest, on_progress: OnProgress | None, patience: Patience
+        self,
+        request: inference_pb2.GenerateRequest,
+        on_progress: OnProgress | None,
+        on_preview: OnPreview | None,
+        patience: Patience,
     ) -> None:
         super().__init__(Outage(patience.unanswered_s, patience.first_pause_s), timeout_s=patience.generation_s)
         self._first_request = request
         self._on_progress = on_progress
+        self._on_preview = on_preview
         self._patience = patience
         self._effective: inference_pb2.GenerateRequest | None = None
         self._missing: dict[int, tuple[int, int]] = {}  # index -> (prompt index, seed), in the order of the indices
@@ -47,7 +53,7 @@ class Generation(Stream[Image]):
         return requests.rest_of(self._first_request, self._effective, list(self._missing.values()))
 
     def take(self, message: inference_pb2.GenerateResponse) -> Image | None:
-        """The image, where the message is a missing one; of everything else `on_progress` is told."""
+        """The image, where the message is a missing one; of all else the callbacks are told."""
         kind = message.WhichOneof("kind")
         if kind == "accepted" and self._effective is None:
             self._accept(message.accepted.effective_request)
@@ -56,6 +62,9 @@ class Generation(Stream[Image]):
             image = self._arrived(self._places[message.image.index], message.image)
             self._report()
             return image
+        elif kind == "preview" and self._on_preview:
+            preview = message.preview
+            self._on_preview(Preview(self._places[preview.index], preview.completed_steps, preview.content))
         elif kind == "queued":
             self._report(images_ahead=message.queued.images_ahead)
         elif kind == "progress":

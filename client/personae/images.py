@@ -1,7 +1,8 @@
-"""Pictures that a service drew: their files and what can be done with them, and how far a generation is."""
+"""Pictures that a service drew: their files and what can be done with them, where they came from, how far one is."""
 
 import io
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from PIL import Image as Pillow
@@ -43,11 +44,45 @@ class Image(EncodedImage):
     height: int
     media_type: str
     content: bytes = field(repr=False)
-    """The file; empty when `filtered`."""
+    """The file; empty when `filtered`, and when it lies at `uri`."""
     digest: str
-    """SHA-256 (hex) of `content`."""
+    """SHA-256 (hex) of the file."""
     filtered: bool
-    """True when a checker refused the image."""
+    """True when a checker refused the image; there is no file then."""
+    uri: str = ""
+    """`s3://bucket/key`: where the file lies, when it was asked for in the bucket."""
+
+
+@dataclass(frozen=True)
+class Preview(EncodedImage):
+    """What an image looks like so far: a small JPEG file. The operator's checker has not seen it."""
+
+    index: int
+    """That of the Image it will be."""
+    completed_steps: int
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class AppliedAdapter:
+    """An adapter version that an image was made with."""
+
+    name: str
+    weight: float
+    digest: str
+    """SHA-256 (hex) of its file."""
+
+
+@dataclass(frozen=True)
+class ImageOrigin:
+    """Where an image came from, as the service recorded it."""
+
+    generation: str
+    create_time: datetime
+    adapters: tuple[AppliedAdapter, ...]
+    base_model: str
+    base_model_digest: str
+    """SHA-256 (hex) over its weight files."""
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,19 @@
 Both clients use it, by way of `calls.py`: whatever is decided about a request is decided here.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from personae.errors import InvalidRequest, Violation
+from personae.images import Image
 from personae.pictures import Picture, Source
 from personae.resources import Adapter
 from personae.start_picture import start_picture
 from personae.training_config import TrainingConfig
 from personae.v1 import adapter_pb2, inference_pb2, trainer_pb2, training_pb2
-from personae.vocabulary import AdapterFormat, ImageFormat, Scheduler, number
+from personae.vocabulary import AdapterFormat, Delivery, ImageFormat, Scheduler, number
 
 CHUNK_BYTES = 1024 * 1024
 """The contract's limit for one chunk."""
@@ -129,8 +132,10 @@ def generate(
     start: Source | None,
     strength: float | None,
     mask: Source | None,
+    delivery: Delivery,
+    preview_every: int,
 ) -> inference_pb2.GenerateRequest:
-    """A request for images."""
+    """A request for images. preview_every: 0 asks for no previews."""
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     try:
         return inference_pb2.GenerateRequest(
@@ -153,9 +158,23 @@ def generate(
                 number(inference_pb2.ImageFormat.DESCRIPTOR, "image_format", image_format)
             ),
             start=start_picture(start, strength, mask),
+            delivery=inference_pb2.ImageDelivery.ValueType(
+                number(inference_pb2.ImageDelivery.DESCRIPTOR, "delivery", delivery)
+            ),
+            preview_every=preview_every,
         )
     except ValueError as error:
         raise InvalidRequest([Violation("generate", str(error))]) from None
+
+
+def look_up_image(project: str, image: Image | bytes | str | Path) -> inference_pb2.LookUpImageRequest:
+    """A request for the origin of an image, or of a file by its bytes or path. Raises OSError."""
+    if isinstance(image, Image):
+        digest = image.digest
+    else:
+        content = image if isinstance(image, bytes) else Path(image).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+    return inference_pb2.LookUpImageRequest(digest=digest, project=project)
 
 
 def _adapter_weight(project: str, choice: AdapterChoice) -> inference_pb2.AdapterWeight:

@@ -31,6 +31,8 @@ Scheduler = Literal["ddim", "euler", "dpm-solver-multistep"]
 """How the noise is removed."""
 ImageFormat = Literal["png", "webp", "jpeg"]
 """File format of an image."""
+Delivery = Literal["inline", "bucket"]
+"""How images come: with their files, or with the place in the bucket where their files lie."""
 
 
 def word(enum: EnumDescriptor, number: int) -> str:

@@ -242,6 +242,18 @@ def image(message: inference_pb2.GenerateResponse.Image, *, index: int, prompt_i
         content=message.content,
         digest=message.digest,
         filtered=message.finish_reason == inference_pb2.GenerateResponse.Image.FINISH_REASON_FILTERED,
+        uri=message.uri,
+    )
+
+
+def image_origin(message: inference_pb2.LookUpImageResponse) -> images.ImageOrigin:
+    """Where an image came from."""
+    return images.ImageOrigin(
+        generation=message.generation,
+        create_time=_time(message.create_time),
+        adapters=tuple(images.AppliedAdapter(used.adapter, used.weight, used.digest) for used in message.adapters),
+        base_model=message.base_model,
+        base_model_digest=message.base_model_digest,
     )
 
 

@@ -86,9 +86,13 @@ class _ImageDeliveryEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     IMAGE_DELIVERY_UNSPECIFIED: _ImageDelivery.ValueType  # 0
     """Inline."""
     IMAGE_DELIVERY_INLINE: _ImageDelivery.ValueType  # 1
-    """In the stream, as `Image.content`."""
+    """In the stream, as `Image.content`. Sizes whose files could outgrow a message are refused with INVALID_ARGUMENT before
+    anything is computed: PNG beyond some 1.2 megapixels, WebP and JPEG beyond some 2.4.
+    """
     IMAGE_DELIVERY_BUCKET: _ImageDelivery.ValueType  # 2
-    """Written to the bucket; the stream carries `Image.uri`. Not built yet: refused with INVALID_ARGUMENT."""
+    """Written to the bucket; the stream carries `Image.uri`. For callers who hold credentials of the bucket: there is no rpc
+    that reads it for others. Nobody but them deletes it.
+    """
 
 class ImageDelivery(_ImageDelivery, metaclass=_ImageDeliveryEnumTypeWrapper):
     """How images reach the caller."""
@@ -96,9 +100,13 @@ class ImageDelivery(_ImageDelivery, metaclass=_ImageDeliveryEnumTypeWrapper):
 IMAGE_DELIVERY_UNSPECIFIED: ImageDelivery.ValueType  # 0
 """Inline."""
 IMAGE_DELIVERY_INLINE: ImageDelivery.ValueType  # 1
-"""In the stream, as `Image.content`."""
+"""In the stream, as `Image.content`. Sizes whose files could outgrow a message are refused with INVALID_ARGUMENT before
+anything is computed: PNG beyond some 1.2 megapixels, WebP and JPEG beyond some 2.4.
+"""
 IMAGE_DELIVERY_BUCKET: ImageDelivery.ValueType  # 2
-"""Written to the bucket; the stream carries `Image.uri`. Not built yet: refused with INVALID_ARGUMENT."""
+"""Written to the bucket; the stream carries `Image.uri`. For callers who hold credentials of the bucket: there is no rpc
+that reads it for others. Nobody but them deletes it.
+"""
 global___ImageDelivery = ImageDelivery
 
 @typing.final
@@ -166,9 +174,7 @@ class GenerateRequest(google.protobuf.message.Message):
     format: global___ImageFormat.ValueType
     """File format of the images."""
     preview_every: builtins.int
-    """Denoising steps between previews of each image; 0 sends none. Not built yet: anything else is refused with
-    INVALID_ARGUMENT. Default: 0.
-    """
+    """Denoising steps between previews of each image, 0 to 150; 0 sends none. Who reads slowly gets the newest only. Default: 0."""
     delivery: global___ImageDelivery.ValueType
     """How images reach the caller."""
     @property
@@ -365,7 +371,9 @@ class GenerateResponse(google.protobuf.message.Message):
 
     @typing.final
     class Preview(google.protobuf.message.Message):
-        """What an image looks like so far: small, and cheap to make."""
+        """What an image looks like so far: a small sketch of its colours, which carries no record of how it was made and which no
+        checker has seen.
+        """
 
         DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -377,7 +385,7 @@ class GenerateResponse(google.protobuf.message.Message):
         completed_steps: builtins.int
         """Denoising steps it has behind it."""
         content: builtins.bytes
-        """A JPEG file."""
+        """A JPEG file of the image's proportions, at most 256 pixels wide and high."""
         def __init__(
             self,
             *,
@@ -402,9 +410,9 @@ class GenerateResponse(google.protobuf.message.Message):
             FINISH_REASON_UNSPECIFIED: GenerateResponse.Image._FinishReason.ValueType  # 0
             """Never sent."""
             FINISH_REASON_COMPLETED: GenerateResponse.Image._FinishReason.ValueType  # 1
-            """`content` holds the image."""
+            """It is in `content`, or at `uri`."""
             FINISH_REASON_FILTERED: GenerateResponse.Image._FinishReason.ValueType  # 2
-            """A checker refused it; `content` is empty."""
+            """The operator's checker refused it: there is no file, and `content`, `media_type`, `digest` and `uri` are empty."""
 
         class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
             """How it ended."""
@@ -412,9 +420,9 @@ class GenerateResponse(google.protobuf.message.Message):
         FINISH_REASON_UNSPECIFIED: GenerateResponse.Image.FinishReason.ValueType  # 0
         """Never sent."""
         FINISH_REASON_COMPLETED: GenerateResponse.Image.FinishReason.ValueType  # 1
-        """`content` holds the image."""
+        """It is in `content`, or at `uri`."""
         FINISH_REASON_FILTERED: GenerateResponse.Image.FinishReason.ValueType  # 2
-        """A checker refused it; `content` is empty."""
+        """The operator's checker refused it: there is no file, and `content`, `media_type`, `digest` and `uri` are empty."""
 
         INDEX_FIELD_NUMBER: builtins.int
         PROMPT_INDEX_FIELD_NUMBER: builtins.int
@@ -435,7 +443,7 @@ class GenerateResponse(google.protobuf.message.Message):
         finish_reason: global___GenerateResponse.Image.FinishReason.ValueType
         """How it ended."""
         content: builtins.bytes
-        """The file: at most 3 MiB."""
+        """The file: at most 3.5 MiB."""
         media_type: builtins.str
         """`image/png`, `image/webp` or `image/jpeg`."""
         width: builtins.int
@@ -445,7 +453,7 @@ class GenerateResponse(google.protobuf.message.Message):
         digest: builtins.str
         """SHA-256 (hex) of the file."""
         uri: builtins.str
-        """Where the file lies in the bucket, where `delivery` asked for that; `content` is then empty."""
+        """`s3://{bucket}/{key}`: where the file lies, where `delivery` asked for that; `content` is then empty."""
         def __init__(
             self,
             *,
@@ -472,7 +480,7 @@ class GenerateResponse(google.protobuf.message.Message):
         QUEUE_TIME_FIELD_NUMBER: builtins.int
         GENERATION_TIME_FIELD_NUMBER: builtins.int
         image_count: builtins.int
-        """Images sent."""
+        """Images sent, filtered ones among them."""
         @property
         def queue_time(self) -> google.protobuf.duration_pb2.Duration:
             """Time spent waiting for others."""
@@ -519,7 +527,7 @@ class GenerateResponse(google.protobuf.message.Message):
 
     @property
     def preview(self) -> global___GenerateResponse.Preview:
-        """What an image looks like so far. Not built yet: never sent."""
+        """What an image looks like so far, where `preview_every` asked for that."""
 
     def __init__(
         self,
@@ -793,44 +801,80 @@ class LookUpImageRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DIGEST_FIELD_NUMBER: builtins.int
+    PROJECT_FIELD_NUMBER: builtins.int
     digest: builtins.str
-    """SHA-256 (hex) of the picture's file."""
+    """SHA-256 (hex, lower case) of the picture's file."""
+    project: builtins.str
+    """Id of the project that the picture was made for. Default: `default`."""
     def __init__(
         self,
         *,
         digest: builtins.str = ...,
+        project: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["digest", b"digest"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "project", b"project"]) -> None: ...
 
 global___LookUpImageRequest = LookUpImageRequest
 
 @typing.final
 class LookUpImageResponse(google.protobuf.message.Message):
-    """Where a picture came from."""
+    """Where a picture came from. The prompt is not among it: only the file itself holds that."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class AppliedAdapter(google.protobuf.message.Message):
+        """An adapter version, as it was applied."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        ADAPTER_FIELD_NUMBER: builtins.int
+        WEIGHT_FIELD_NUMBER: builtins.int
+        DIGEST_FIELD_NUMBER: builtins.int
+        adapter: builtins.str
+        """Which one; it may have been deleted since."""
+        weight: builtins.float
+        """Its strength."""
+        digest: builtins.str
+        """SHA-256 (hex) of its file."""
+        def __init__(
+            self,
+            *,
+            adapter: builtins.str = ...,
+            weight: builtins.float = ...,
+            digest: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["adapter", b"adapter", "digest", b"digest", "weight", b"weight"]) -> None: ...
 
     GENERATION_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     ADAPTERS_FIELD_NUMBER: builtins.int
+    BASE_MODEL_FIELD_NUMBER: builtins.int
+    BASE_MODEL_DIGEST_FIELD_NUMBER: builtins.int
     generation: builtins.str
-    """The generation that made it."""
+    """The generation that made it; the first one, where the same request was sent again."""
+    base_model: builtins.str
+    """The base model it was made with."""
+    base_model_digest: builtins.str
+    """SHA-256 (hex) over the base model's weight files."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was made."""
 
     @property
-    def adapters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AdapterWeight]:
-        """The adapter versions it was made with, and their weights."""
+    def adapters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LookUpImageResponse.AppliedAdapter]:
+        """What it was made with."""
 
     def __init__(
         self,
         *,
         generation: builtins.str = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        adapters: collections.abc.Iterable[global___AdapterWeight] | None = ...,
+        adapters: collections.abc.Iterable[global___LookUpImageResponse.AppliedAdapter] | None = ...,
+        base_model: builtins.str = ...,
+        base_model_digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["adapters", b"adapters", "create_time", b"create_time", "generation", b"generation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["adapters", b"adapters", "base_model", b"base_model", "base_model_digest", b"base_model_digest", "create_time", b"create_time", "generation", b"generation"]) -> None: ...
 
 global___LookUpImageResponse = LookUpImageResponse

@@ -86,8 +86,10 @@ class InferenceServiceServicer(object):
 
     def Generate(self, request, context):
         """Generates images and streams each as soon as it is finished, in any order. The stream is: `accepted`, perhaps `queued`,
-        then `progress` and `image` messages, last `done`. Cancelling the call stops the work within one denoising step. A cut
-        stream is not resumed: ask again for the missing (prompt, seed) pairs.
+        then `progress`, `preview` and `image` messages, last `done`. Cancelling the call stops the work within one denoising step.
+        A cut stream is not resumed: ask again for the missing (prompt, seed) pairs. Every file says how it was made (prompt, seed,
+        settings, base model, adapter versions and digests) and that a model made it, and LookUpImage finds it by its hash: that
+        entry is in the bucket before the image is sent.
         NOT_FOUND            an adapter, or the picture to start from, does not exist in its project. Or an adapter was deleted
         while this request waited or ran: within 5 seconds, and images that were sent before are whole.
         FAILED_PRECONDITION  an adapter is still training, belongs to another base model (BASE_MODEL_MISMATCH) or its file is
@@ -132,8 +134,10 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def LookUpImage(self, request, context):
-        """Finds the generation and the adapters that made a picture. Not built yet: answers UNIMPLEMENTED.
-        NOT_FOUND  no picture with this hash was made here.
+        """Finds the generation and the adapters that made a picture, by the hash of its file as it was delivered. A picture that was
+        saved again has another hash.
+        NOT_FOUND  no picture with this hash was made for this project.
+        DATA_LOSS  its entry in the bucket is damaged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

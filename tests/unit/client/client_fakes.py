@@ -13,15 +13,12 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
-from held_adapters import HeldAdapters
 from PIL import Image
 
 from personae.v1 import (
     adapter_pb2,
     dataset_pb2,
     evaluation_pb2,
-    inference_pb2,
-    inference_pb2_grpc,
     trainer_pb2,
     trainer_pb2_grpc,
     training_pb2,
@@ -242,45 +239,6 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
             if start in self.download_cuts:
                 self.download_cuts.remove(start)
                 fail(context, grpc.StatusCode.UNAVAILABLE, "restarting")
-
-
-class FakeInference(Fake, HeldAdapters, inference_pb2_grpc.InferenceServiceServicer):
-    """Images whose content says what they are; `cut_after` holds after how many of them each stream breaks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cut_after: list[int] = []
-
-    def Generate(self, request, context):
-        self.saw("Generate", request, context)
-        effective = inference_pb2.GenerateRequest()
-        effective.CopyFrom(request)
-        effective.steps = 20
-        for sent_once in ("content", "mask") if request.HasField("start") else ():
-            effective.start.ClearField(sent_once)
-        for prompt in effective.prompts:
-            if not prompt.seeds:
-                prompt.seeds.extend(range(100, 100 + (request.images_per_prompt or 1)))
-        accepted = inference_pb2.GenerateResponse.Accepted(effective_request=effective)
-        yield inference_pb2.GenerateResponse(accepted=accepted)
-        cut = self.cut_after.pop(0) if self.cut_after else -1
-        pairs = [(place, seed) for place, prompt in enumerate(effective.prompts) for seed in prompt.seeds]
-        # Finished in reverse, because any order is allowed.
-        for sent, index in enumerate(reversed(range(len(pairs)))):
-            if sent == cut:
-                fail(context, grpc.StatusCode.UNAVAILABLE, "Cancelling all calls")
-            place, seed = pairs[index]
-            image = inference_pb2.GenerateResponse.Image(
-                index=index,
-                prompt_index=place,
-                seed=seed,
-                finish_reason=inference_pb2.GenerateResponse.Image.FINISH_REASON_COMPLETED,
-                content=f"{effective.prompts[place].text}/{seed}".encode(),
-                media_type="image/png",
-            )
-            yield inference_pb2.GenerateResponse(image=image)
-        done = inference_pb2.GenerateResponse.Done(image_count=len(pairs))
-        yield inference_pb2.GenerateResponse(done=done)
 
 
 @contextmanager

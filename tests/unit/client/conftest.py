@@ -1,8 +1,9 @@
 """The fake services, each on a port of its own, and both clients, losing patience quickly."""
 
 import pytest
-from client_fakes import FakeInference, FakeTrainer, served
+from client_fakes import FakeTrainer, served
 from driven_client import driven_client
+from fake_inference import FakeInference
 
 import personae
 from personae.cli.__main__ import main

@@ -1,12 +1,16 @@
 """Images as they finish; after a cut only what is missing."""
 
+import hashlib
 import io
+from datetime import UTC, datetime
 
 import pytest
 from client_fakes import unavailable
 from PIL import Image
 
 import personae
+from personae.generation import Generation
+from personae.v1 import inference_pb2
 
 
 def test_images_arrive_with_their_place_prompt_and_seed(client):
@@ -136,3 +140,54 @@ def test_a_start_that_cannot_be_sent_is_refused_before_anything_is(client, infer
         client.generate("a", **given)
     assert [violation.field for violation in caught.value.violations] == fields
     assert not inference.requests["Generate"]
+
+
+def test_previews_are_handed_on_as_they_come(client, inference):
+    seen = []
+    list(client.generate("a", seeds=[1, 2], on_preview=seen.append, preview_every=4))
+    assert [(preview.index, preview.completed_steps) for preview in seen] == [(1, 4), (0, 4)]
+    assert seen[0].picture().size == (3, 2)
+    assert inference.requests["Generate"][0].preview_every == 4
+
+
+def test_after_a_cut_previews_keep_the_places_of_their_images():
+    seen = []
+    generation = Generation(inference_pb2.GenerateRequest(), None, seen.append, personae.Patience())
+    prompt = inference_pb2.GenerateRequest.Prompt(text="a", seeds=[1, 2])
+    accepted = inference_pb2.GenerateResponse.Accepted(
+        effective_request=inference_pb2.GenerateRequest(prompts=[prompt])
+    )
+    first_image = inference_pb2.GenerateResponse.Image(index=0, seed=1)
+    preview = inference_pb2.GenerateResponse.Preview(index=0, completed_steps=3, content=b"x")
+    generation.take(inference_pb2.GenerateResponse(accepted=accepted))
+    generation.take(inference_pb2.GenerateResponse(image=first_image))
+    # What is asked for again has one image, and the server counts from 0.
+    assert list(generation.request().prompts[0].seeds) == [2]
+    generation.take(inference_pb2.GenerateResponse(preview=preview))
+    assert seen == [personae.Preview(index=1, completed_steps=3, content=b"x")]
+
+
+def test_without_anybody_to_tell_no_previews_are_asked_for(client, inference):
+    list(client.generate("a"))
+    assert inference.requests["Generate"][0].preview_every == 0
+
+
+def test_images_left_in_the_bucket_say_where_they_are(client):
+    (image,) = client.generate("a", seeds=[5], delivery="bucket")
+    assert (image.uri, image.content, image.filtered) == ("s3://bucket/5", b"", False)
+
+
+def test_the_origin_of_a_file_is_asked_for_by_its_hash(client, inference, tmp_path):
+    (image,) = client.generate("a", seeds=[5])
+    content = b"a/5"
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    origin = client.look_up_image(content)
+    assert origin == client.look_up_image(path) == client.look_up_image(str(path))
+    client.look_up_image(image)
+    assert {(request.digest, request.project) for request in inference.requests["LookUpImage"]} == {
+        (hashlib.sha256(content).hexdigest(), "default")
+    }
+    assert (origin.generation, origin.create_time) == ("g1", datetime(1970, 1, 1, 0, 1, tzinfo=UTC))
+    assert origin.adapters == (personae.AppliedAdapter("projects/default/adapters/micah/versions/1", 0.5, "ad"),)
+    assert (origin.base_model, origin.base_model_digest) == ("m", "bd")

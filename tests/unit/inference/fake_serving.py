@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from numpy.typing import NDArray
 
 from base_models.adapter_file import AdapterInvalid
 from base_models.catalog import read_allow_list
@@ -21,10 +22,13 @@ from inference_service.adapter_cache import AdapterCache
 from inference_service.adapter_uses import AdapterUses
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission
-from inference_service.engine import AppliedAdapter, HostAdapter, Picture
+from inference_service.content_check import Checker, ContentCheck
+from inference_service.engine import AppliedAdapter, HostAdapter, Picture, Preview
 from inference_service.events import Progress
+from inference_service.finishing import Finishing
 from inference_service.generation import MAX_IMAGES, GenerationRequest, ImageTask
 from inference_service.host_adapters import HostAdapters
+from inference_service.ledger import Ledger
 from inference_service.manifests import Manifests
 from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
@@ -41,15 +45,20 @@ BROKEN_FILE = b"not an adapter"
 PATIENCE_S = 10.0
 # What the wall clock shows while the other stands at 0.
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+MADE_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 D = TypeVar("D")
 
 
 class FakeEngine:
-    """See Engine. Waits while `gate` is closed; a picture is noise drawn from its seed."""
+    """See Engine. Waits while `gate` is closed; closes it itself at each preview, and after `gate_after` images.
+
+    A picture is noise drawn from its seed, a preview from its step.
+    """
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
+        self.gate_after: int | None = None
         self.computed: list[ImageTask] = []
         self.adapters: Sequence[AppliedAdapter] = ()
         self.requests: list[GenerationRequest] = []
@@ -66,20 +75,30 @@ class FakeEngine:
 
     async def generate(
         self, request: GenerationRequest, adapters: Sequence[AppliedAdapter]
-    ) -> AsyncGenerator[Progress | Picture, Any]:
+    ) -> AsyncGenerator[Progress | Preview | Picture, Any]:
         self.begun.set()
         self.adapters = adapters
         self.requests.append(request)
         try:
-            await self.gate.wait()
             for task in request.tasks:
+                await self.gate.wait()
                 for step in range(request.steps_run + 1):
                     yield Progress((task.index,), step, request.steps_run)
+                    if request.preview_every and 0 < step < request.steps and step % request.preview_every == 0:
+                        self.gate.clear()
+                        yield Preview(task, step, drawn(step, 16, 24))
+                        await self.gate.wait()
                 self.computed.append(task)
-                shape = (request.height, request.width, 3)
-                yield Picture(task, np.random.default_rng(task.seed).integers(0, 256, shape, dtype=np.uint8))
+                if len(self.computed) == self.gate_after:
+                    self.gate.clear()
+                yield Picture(task, drawn(task.seed, request.height, request.width))
         finally:
             self.freed.set()
+
+
+def drawn(seed: int, height: int, width: int) -> NDArray[np.uint8]:
+    """The fake engine's pixels_HWC."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @dataclass
@@ -109,9 +128,13 @@ class FakeServing:
 
 @asynccontextmanager
 async def fake_serving(
-    folder: Path, limit: int = MAX_IMAGES, bucket: ObjectStore | None = None, host_bytes: int = 10**6
+    folder: Path,
+    limit: int = MAX_IMAGES,
+    bucket: ObjectStore | None = None,
+    host_bytes: int = 10**6,
+    checker: Checker | None = None,
 ) -> AsyncIterator[FakeServing]:
-    """Serve on a free loopback port. bucket: what the service reads instead of the in-memory store."""
+    """Serve on a free loopback port. bucket: what the service uses instead of the in-memory store."""
     engine, store, clock = FakeEngine(), MemoryStore(), Clock()
     entry = read_allow_list(["toon-64"])["toon-64"]
     base = ServedBaseModel(entry, BASE_MODEL_DIGEST, lambda text: len(text.split()), engine)
@@ -119,11 +142,14 @@ async def fake_serving(
     cache, manifests = AdapterCache(reads_from, folder, max_bytes=10**6), Manifests(reads_from, clock)
     host, uses = HostAdapters(cache, host_bytes, clock), AdapterUses(lambda: EPOCH + timedelta(seconds=clock()))
     adapters = Adapters(manifests, host, uses)
+    check = ContentCheck(checker) if checker else None
+    ledger = Ledger(reads_from, lambda: MADE_AT)
+    finishing = Finishing(reads_from, "bucket-1", ledger, check)
     read_image = partial(read_dataset_image, reads_from)
-    studio = Studio({entry.name: base}, adapters, Admission(limit, clock), clock, read_image)
+    studio = Studio({entry.name: base}, adapters, Admission(limit, clock), finishing, clock, read_image)
     served_adapters = ServedAdapters({entry.name: base}, adapters, uses, host, cache)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
-    add_InferenceServiceServicer_to_server(InferenceServicer(studio, served_adapters), server)  # type: ignore[abstract]
+    add_InferenceServiceServicer_to_server(InferenceServicer(studio, served_adapters, ledger), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -133,6 +159,8 @@ async def fake_serving(
         await server.stop(0)
         manifests.close()
         host.close()
+        if check:
+            check.close()
 
 
 def serve(folder: Path, scenario: Callable[[FakeServing], Awaitable[None]], **options: Any) -> None:

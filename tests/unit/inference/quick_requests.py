@@ -21,5 +21,7 @@ def quick_request(*seeds: int, **changes: Any) -> GenerationRequest:
         "width": 64,
         "height": 64,
         "file_format": "png",
+        "preview_every": 0,
+        "delivery": "inline",
     }
     return GenerationRequest(**(values | changes))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,8 @@ def test_defaults_are_those_of_the_base_model(toon: BaseModelEntry) -> None:
         width=64,
         height=64,
         file_format="png",
+        preview_every=0,
+        delivery="inline",
     )
 
 
@@ -72,6 +75,8 @@ def test_seeds_are_drawn_only_where_none_are_named(toon: BaseModelEntry) -> None
         ("width", [32, 48, 128], [0, -16, 16, 33, 513, 144, 100_000]),
         ("height", [32, 48, 128], [0, -16, 16, 33, 513, 144, 100_000]),
         ("images_per_prompt", [1, 64], [0, -1, 65]),
+        ("preview_every", [0, 1, 150], [-1, 151]),
+        ("delivery", ["inline", "bucket"], ["3", "post"]),
         ("scheduler", ["ddim", "euler", "dpm_solver_multistep"], ["99", "ddpm"]),
         ("base_model", ["toon-64"], ["attacker/repo", "/etc", "TOON-64"]),
         ("negative_prompt", ["blue", "word " * 38], ["word " * 39, " ", "\0", "x" * 10_001]),
@@ -87,6 +92,18 @@ def test_every_field_has_its_bounds(toon: BaseModelEntry, field: str, good: list
 def test_an_unknown_file_format_is_refused(toon: BaseModelEntry) -> None:
     assert _check(toon, file_format="webp").file_format == "webp"
     assert _wrong_fields(toon, file_format="99") == ["format"]
+
+
+def test_an_image_that_may_outgrow_a_message_is_for_the_bucket_only(toon: BaseModelEntry) -> None:
+    large = replace(toon, max_size=2048)
+    for file_format, fits, outgrows in (("png", 1088, 1120), ("webp", 1536, 1552), ("jpeg", 1536, 1552)):
+        _check(large, file_format=file_format, width=fits, height=fits)
+        asked = {"file_format": file_format, "width": outgrows, "height": outgrows}
+        assert _wrong_fields(large, **asked) == ["delivery"]
+        assert _check(large, **asked, delivery="bucket").delivery == "bucket"
+        assert _wrong_fields(large, **asked, steps=0) == ["steps", "delivery"]
+        # What is wrong anyway is not said twice.
+        assert _wrong_fields(large, **asked | {"height": 1_000_000}) == ["height"]
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t", "\u3000", "a\0b", "x" * 10_001, "word " * 39])

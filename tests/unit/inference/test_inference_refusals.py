@@ -50,8 +50,8 @@ def test_everything_wrong_with_a_request_is_said_in_one_answer(tmp_path: Path) -
             format=98,  # type: ignore[arg-type]
             width=513,
             height=-8,
-            preview_every=5,
-            delivery=pb.IMAGE_DELIVERY_BUCKET,
+            preview_every=151,
+            delivery=97,  # type: ignore[arg-type]
         )
         code, reason, bad_request = await refusal_of(serving, request, error_details_pb2.BadRequest)
         assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
@@ -179,7 +179,7 @@ def test_a_store_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:
         code, reason, retry = await refusal_of(serving, ask_with_adapter(V1), error_details_pb2.RetryInfo)
         assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
         assert retry.retry_delay.ToMilliseconds() > 0
-        # The base model needs no store.
+        # The base model is read from no store, and this one still takes what is written down of its images.
         await serving.generate(ask(1))
 
     serve(tmp_path, scenario, bucket=AwayStore())
@@ -205,12 +205,3 @@ def test_a_full_queue_refuses_with_a_time_to_try_again(tmp_path: Path) -> None:
         await serving.generate(ask(4, 5))
 
     serve(tmp_path, scenario, limit=4)
-
-
-def test_what_is_not_built_yet_says_so(tmp_path: Path) -> None:
-    async def scenario(serving: FakeServing) -> None:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await serving.stub.LookUpImage(pb.LookUpImageRequest(), timeout=PATIENCE_S)
-        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
-
-    serve(tmp_path, scenario)

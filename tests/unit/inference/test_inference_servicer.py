@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import grpc
 import pytest
@@ -16,6 +17,7 @@ from tests.unit.inference.fake_serving import PATIENCE_S, FakeServing, ask, ask_
 
 V1 = AdapterVersionName("default", "hero", 1)
 V2 = AdapterVersionName("default", "hero", 2)
+MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
 def test_a_generation_is_accepted_then_told_of_then_done(tmp_path: Path) -> None:
@@ -31,7 +33,7 @@ def test_a_generation_is_accepted_then_told_of_then_done(tmp_path: Path) -> None
         ]
         assert messages[0].accepted.image_count == 2
         assert messages[1].progress.indices == [0]
-        assert [(m.image.index, m.image.seed) for m in messages if m.HasField("image")] == [(0, 7), (1, 8)]
+        assert {(m.image.index, m.image.seed) for m in messages if m.HasField("image")} == {(0, 7), (1, 8)}
         assert messages[-1].done.image_count == 2
 
     serve(tmp_path, scenario)
@@ -48,7 +50,9 @@ def test_the_effective_request_holds_every_default_and_asks_for_the_same_again(t
         assert len(set(effective.prompts[0].seeds)) == 3
         again = await serving.generate(effective)
         assert again[0].accepted.effective_request == effective
-        digests = [[m.image.digest for m in messages if m.HasField("image")] for messages in (first, again)]
+        digests = [
+            {m.image.seed: m.image.digest for m in messages if m.HasField("image")} for messages in (first, again)
+        ]
         assert digests[0] == digests[1]
 
     serve(tmp_path, scenario)
@@ -70,6 +74,7 @@ def test_an_image_is_a_file_that_says_where_it_came_from(
         request = ask_with_adapter(V1)
         request.format = file_format
         request.width = 96
+        request.negative_prompt = "fog"
         (image,) = [message.image for message in await serving.generate(request) if message.HasField("image")]
         assert image.media_type == media_type
         assert image.digest == hashlib.sha256(image.content).hexdigest()
@@ -82,6 +87,11 @@ def test_an_image_is_a_file_that_says_where_it_came_from(
         assert says["Software"] == "personae"
         assert (says["prompt"], says["seed"], says["base_model"]) == ("a red hat", "1", "toon-64")
         assert json.loads(says["adapters"]) == [{"adapter": str(V1), "digest": digest, "weight": 1.0}]
+        settings = {"base_model_digest": "d" * 64, "steps": "2", "guidance_scale": "3.0", "scheduler": "ddim"}
+        assert says.items() >= (settings | {"negative_prompt": "fog"}).items()
+        mark = ElementTree.fromstring(picture.info["xmp"]).find(".//{*}Description")
+        assert mark is not None
+        assert mark.attrib["{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"] == MADE_BY_A_MODEL
 
     serve(tmp_path, scenario)
 
@@ -150,18 +160,17 @@ def test_a_deadline_that_passes_in_the_queue_costs_nothing(tmp_path: Path) -> No
 
 def test_a_client_that_leaves_between_images_frees_the_engine(tmp_path: Path) -> None:
     async def scenario(serving: FakeServing) -> None:
-        prompt = pb.GenerateRequest.Prompt(text="noise", seeds=range(64))
-        request = pb.GenerateRequest(prompts=[prompt] * 4, steps=1, width=128, height=128)
-        call = serving.stub.Generate(request, timeout=PATIENCE_S)
-        await call.read()
-        # 256 files of 50 KB are more than a connection holds back, so the handler cannot have written them all.
-        await serving.engine.begun.wait()
+        serving.engine.gate_after = 3
+        call = serving.stub.Generate(ask(*range(64)), timeout=PATIENCE_S)
+        while not (await call.read()).HasField("image"):
+            pass
         call.cancel()
         await serving.engine.freed.wait()
-        assert len(serving.engine.computed) < 256
+        serving.engine.gate.set()
+        assert len(serving.engine.computed) == 3
         assert len([m for m in await serving.generate(ask(*range(64))) if m.HasField("image")]) == 64
 
-    serve(tmp_path, scenario)
+    serve(tmp_path, scenario, limit=64)
 
 
 def test_adapters_reach_the_engine_with_their_weights(tmp_path: Path) -> None:

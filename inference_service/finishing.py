@@ -1,0 +1,73 @@
+"""From a picture's pixels to what its caller gets: checked, encoded, delivered, written down.
+
+Its one rule: each step before the next. What a checker has not passed is never encoded, and no image leaves before the
+ledger knows it.
+"""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+
+from inference_service.content_check import ContentCheck
+from inference_service.engine import AppliedAdapter, Picture
+from inference_service.events import FinishedImage
+from inference_service.generation import GenerationRequest
+from inference_service.image_file import Provenance, encode, media_type
+from inference_service.ledger import Ledger, LedgerAdapter, Making
+from service_kit import schema
+from service_kit.names import ProjectName
+from service_kit.store import ObjectStore
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the images of one generation have in common."""
+
+    generation: str
+    project: ProjectName
+    request: GenerationRequest
+    base_model_digest: str
+    adapters: tuple[AppliedAdapter, ...]
+
+
+class Finishing:
+    """Finishes pictures, any number at once. `bucket` is the name of the store's."""
+
+    def __init__(self, store: ObjectStore, bucket: str, ledger: Ledger, check: ContentCheck | None) -> None:
+        self._store = store
+        self._bucket = bucket
+        self._ledger = ledger
+        self._check = check
+
+    async def finish(self, picture: Picture, origin: Origin) -> FinishedImage:
+        """The image as it is sent. Raises StoreUnavailable, or what the checker raises."""
+        if self._check and await self._check.refuses(picture.pixels_HWC):
+            height, width = picture.pixels_HWC.shape[:2]
+            return FinishedImage(picture.task, width, height)
+        return await asyncio.to_thread(self._deliver, picture, origin)
+
+    def _deliver(self, picture: Picture, origin: Origin) -> FinishedImage:
+        request = origin.request
+        provenance = Provenance(request, picture.task, origin.base_model_digest, origin.adapters)
+        content = encode(picture.pixels_HWC, request.file_format, provenance)
+        digest = hashlib.sha256(content).hexdigest()
+        uri = ""
+        if request.delivery == "bucket":
+            key = schema.generated_image(origin.project, origin.generation, picture.task.index, request.file_format)
+            self._store.put(key, content)
+            uri, content = f"s3://{self._bucket}/{key}", b""
+        self._ledger.note(origin.project, digest, _making(origin))
+        height, width = picture.pixels_HWC.shape[:2]
+        return FinishedImage(picture.task, width, height, media_type(request.file_format), digest, content, uri)
+
+
+def _making(origin: Origin) -> Making:
+    return Making(
+        generation=origin.generation,
+        adapters=tuple(
+            LedgerAdapter(adapter=str(adapter.name), weight=adapter.weight, digest=adapter.digest)
+            for adapter in origin.adapters
+        ),
+        base_model=origin.request.base_model,
+        base_model_digest=origin.base_model_digest,
+    )
