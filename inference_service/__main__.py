@@ -15,7 +15,7 @@ from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
 from base_models.prompt_tokens import PromptTokens
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapters import Adapters
-from inference_service.admission import Admission
+from inference_service.admission import Admission, Limits
 from inference_service.servicer import InferenceServicer
 from inference_service.settings import OTHER_PROCESSES, InferenceSettings
 from inference_service.studio import ServedBaseModel, Studio
@@ -69,7 +69,8 @@ async def main() -> None:
         for entry in entries
     }
     cache = AdapterCache(store, settings.inference_cache_dir, settings.inference_cache_bytes)
-    admission = Admission(settings.inference_images_waiting, time.monotonic)
+    limits = Limits(settings.inference_queue_cost, settings.inference_requests, settings.inference_project_share)
+    admission = Admission(limits, time.monotonic)
     studio = Studio(served, Adapters(store, cache, time.monotonic), admission, time.monotonic)
     # The stubs call every rpc abstract; those that are not built yet are the generated base class's.
     servicer = InferenceServicer(studio)  # type: ignore[abstract]

@@ -14,10 +14,12 @@ from typing import Any
 
 from base_models.catalog import BaseModelEntry
 from inference_service.adapters import Adapters
-from inference_service.admission import Admission
+from inference_service.admission import Admission, Demand
+from inference_service.cost import image_cost
 from inference_service.engine import AppliedAdapter, Engine, Picture
 from inference_service.events import Accepted, Done, Event, FinishedImage, Queued
-from inference_service.generation import GenerationDraft, WantedAdapter, check
+from inference_service.first_look import least_demand
+from inference_service.generation import GenerationDraft, GenerationRequest, WantedAdapter, check, project_of
 from inference_service.image_file import Provenance, encode, media_type
 from service_kit.errors import ServiceError
 from service_kit.names import MalformedName, parse_adapter
@@ -52,13 +54,32 @@ class Studio:
         self._adapters = adapters
         self._clock = clock
 
-    async def generate(self, draft: GenerationDraft) -> AsyncGenerator[Event, Any]:
-        """Yield the events of one generation. Raises a ServiceError instead of Accepted, hardly ever later."""
+    async def generate(self, draft: GenerationDraft, time_left_s: float | None) -> AsyncGenerator[Event, Any]:
+        """Yield the events of one generation. Raises a ServiceError instead of Accepted, hardly ever later.
+
+        time_left_s: until the caller's deadline, from now; None where there is none.
+        """
+        deadline_s = None if time_left_s is None else self._clock() + time_left_s
+        with self.admission.attend(project_of(draft)):
+            if demand := self._least_demand(draft):
+                self.admission.consider(demand, time_left_s)
+            async with aclosing(self._admitted(draft, deadline_s)) as events:
+                async for event in events:
+                    yield event
+
+    async def _admitted(self, draft: GenerationDraft, deadline_s: float | None) -> AsyncGenerator[Event, Any]:
         base = await asyncio.to_thread(self._base_model_of, draft)
         request = await asyncio.to_thread(
-            check, draft, base.entry, tuple(self.served), base.count_tokens, lambda: secrets.randbelow(_DRAWN_SEEDS)
+            check,
+            draft,
+            base.entry,
+            tuple(self.served),
+            base.count_tokens,
+            lambda: secrets.randbelow(_DRAWN_SEEDS),
+            self.admission.limits.project_cost,
         )
-        with self.admission.admit(len(request.tasks)) as ticket:
+        time_left_s = None if deadline_s is None else deadline_s - self._clock()
+        with self.admission.admit(_demand(request, base.entry), time_left_s) as ticket:
             adapters = await asyncio.to_thread(self._fetch, request.adapters, base)
             request = replace(
                 request, adapters=tuple(WantedAdapter(adapter.name, adapter.weight) for adapter in adapters)
@@ -73,12 +94,14 @@ class Studio:
                     now = self._clock()
                     begun_s = now if begun_s is None else begun_s
                     if isinstance(result, Picture):
-                        ticket.finish_one()
+                        ticket.finish(result.task.index)
                         provenance = Provenance(request, result.task, base.digest, adapters)
                         yield await asyncio.to_thread(_finish, result, provenance)
-                    elif now - told_s >= _PROGRESS_EVERY_S:
-                        told_s = now
-                        yield result
+                    else:
+                        ticket.progress(result.indices, result.completed_steps, result.total_steps)
+                        if now - told_s >= _PROGRESS_EVERY_S:
+                            told_s = now
+                            yield result
             ended_s = self._clock()
             begun_s = ended_s if begun_s is None else begun_s
             yield Done(len(request.tasks), queue_s=begun_s - accepted_s, generation_s=ended_s - begun_s)
@@ -93,8 +116,19 @@ class Studio:
                 name = ""
         return self.served.get(name) or next(iter(self.served.values()))
 
+    def _least_demand(self, draft: GenerationDraft) -> Demand | None:
+        """Which base model an adapter belongs to is not known before its manifest has been read."""
+        named = self.served.get(draft.base_model)
+        bases = [named] if named else list(self.served.values())[: None if draft.adapters else 1]
+        return least_demand(draft, [base.entry for base in bases], self.admission.limits.project_cost)
+
     def _fetch(self, wanted: tuple[WantedAdapter, ...], base: ServedBaseModel) -> tuple[AppliedAdapter, ...]:
         return tuple(self._adapters.apply(adapter, base.entry.name, base.digest, base.engine) for adapter in wanted)
+
+
+def _demand(request: GenerationRequest, base_model: BaseModelEntry) -> Demand:
+    cost = image_cost(request.width, request.height, request.steps, request.guidance_scale, base_model.default_size)
+    return Demand(request.project, len(request.tasks), cost)
 
 
 def _finish(picture: Picture, provenance: Provenance) -> FinishedImage:

@@ -42,7 +42,11 @@ class InferenceServiceStub:
       FAILED_PRECONDITION  an adapter is still training, belongs to another base model (BASE_MODEL_MISMATCH) or its file is
                            not usable (ADAPTER_INVALID); use another.
       DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again.
-      RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
+      RESOURCE_EXHAUSTED   too much waits already, of all callers (QUEUE_FULL) or of this project (PROJECT_QUEUE_FULL);
+                           retry after RetryInfo.
+      DEADLINE_EXCEEDED    beside the deadline that passed: one that would pass before the last image, at the speed measured
+                           lately and with what waits already (DEADLINE_TOO_SHORT). Nothing was begun. Allow more time or
+                           ask for less; with RetryInfo, the same will do then.
     """
 
     ListServedAdapters: grpc.UnaryUnaryMultiCallable[
@@ -97,7 +101,11 @@ class InferenceServiceAsyncStub:
       FAILED_PRECONDITION  an adapter is still training, belongs to another base model (BASE_MODEL_MISMATCH) or its file is
                            not usable (ADAPTER_INVALID); use another.
       DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again.
-      RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
+      RESOURCE_EXHAUSTED   too much waits already, of all callers (QUEUE_FULL) or of this project (PROJECT_QUEUE_FULL);
+                           retry after RetryInfo.
+      DEADLINE_EXCEEDED    beside the deadline that passed: one that would pass before the last image, at the speed measured
+                           lately and with what waits already (DEADLINE_TOO_SHORT). Nothing was begun. Allow more time or
+                           ask for less; with RetryInfo, the same will do then.
     """
 
     ListServedAdapters: grpc.aio.UnaryUnaryMultiCallable[
@@ -154,7 +162,11 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
           FAILED_PRECONDITION  an adapter is still training, belongs to another base model (BASE_MODEL_MISMATCH) or its file is
                                not usable (ADAPTER_INVALID); use another.
           DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again.
-          RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
+          RESOURCE_EXHAUSTED   too much waits already, of all callers (QUEUE_FULL) or of this project (PROJECT_QUEUE_FULL);
+                               retry after RetryInfo.
+          DEADLINE_EXCEEDED    beside the deadline that passed: one that would pass before the last image, at the speed measured
+                               lately and with what waits already (DEADLINE_TOO_SHORT). Nothing was begun. Allow more time or
+                               ask for less; with RetryInfo, the same will do then.
         """
 
     @abc.abstractmethod

@@ -17,10 +17,10 @@ from base_models.adapter_file import AdapterInvalid
 from base_models.catalog import read_allow_list
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapters import Adapters
-from inference_service.admission import Admission
+from inference_service.admission import Admission, Demand, Limits
 from inference_service.engine import AppliedAdapter, HostAdapter, Picture
 from inference_service.events import Progress
-from inference_service.generation import MAX_IMAGES, GenerationRequest, ImageTask
+from inference_service.generation import GenerationRequest, ImageTask
 from inference_service.servicer import InferenceServicer
 from inference_service.studio import ServedBaseModel, Studio
 from personae.v1 import inference_pb2 as pb
@@ -32,15 +32,20 @@ from tests.bucket_adapters import BASE_MODEL_DIGEST
 
 BROKEN_FILE = b"not an adapter"
 PATIENCE_S = 10.0
+ROOMY = Limits(cost=20_000, requests=512, project_share=1.0)
 D = TypeVar("D")
 
 
 class FakeEngine:
-    """See Engine. Waits while `gate` is closed; a picture is noise drawn from its seed."""
+    """See Engine. Waits while `gate` is closed; a picture is noise drawn from its seed.
+
+    ungated: images of each request that are computed all the same.
+    """
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
+        self.ungated = 0
         self.computed: list[ImageTask] = []
         self.adapters: Sequence[AppliedAdapter] = ()
         self.begun = asyncio.Event()
@@ -60,8 +65,9 @@ class FakeEngine:
         self.begun.set()
         self.adapters = adapters
         try:
-            await self.gate.wait()
             for task in request.tasks:
+                if task.index >= self.ungated:
+                    await self.gate.wait()
                 for step in range(request.steps + 1):
                     yield Progress((task.index,), step, request.steps)
                 self.computed.append(task)
@@ -98,7 +104,7 @@ class FakeServing:
 
 @asynccontextmanager
 async def fake_serving(
-    folder: Path, limit: int = MAX_IMAGES, bucket: ObjectStore | None = None
+    folder: Path, limits: Limits = ROOMY, bucket: ObjectStore | None = None
 ) -> AsyncIterator[FakeServing]:
     """Serve on a free loopback port. bucket: what the service reads instead of the in-memory store."""
     engine, store, clock = FakeEngine(), MemoryStore(), Clock()
@@ -106,7 +112,7 @@ async def fake_serving(
     base = ServedBaseModel(entry, BASE_MODEL_DIGEST, lambda text: len(text.split()), engine)
     reads_from = bucket or store
     adapters = Adapters(reads_from, AdapterCache(reads_from, folder, max_bytes=10**6), clock)
-    studio = Studio({entry.name: base}, adapters, Admission(limit, clock), clock)
+    studio = Studio({entry.name: base}, adapters, Admission(limits, clock), clock)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     add_InferenceServiceServicer_to_server(InferenceServicer(studio), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
@@ -126,6 +132,14 @@ def serve(folder: Path, scenario: Callable[[FakeServing], Awaitable[None]], **op
             await scenario(serving)
 
     asyncio.run(asyncio.wait_for(run(), 3 * PATIENCE_S))
+
+
+def measure_speed(admission: Admission, clock: Clock, passes_per_s: float) -> None:
+    """Have as much done at that speed as a project may ask for."""
+    with admission.admit(Demand("measured", 1, admission.limits.project_cost), None) as ticket:
+        ticket.progress([0], 0, 1)
+        clock.now_s += admission.limits.project_cost / passes_per_s
+        ticket.finish(0)
 
 
 def ask(*seeds: int, **fields: Any) -> pb.GenerateRequest:
@@ -152,5 +166,5 @@ async def refusal_of(
     assert info.domain == "personae"
     assert status.details[1].Unpack(found)
     assert serving.engine.computed == []
-    assert serving.studio.admission.waiting == 0
+    assert serving.studio.admission.cost_waiting == 0
     return caught.value.code(), info.reason, found
