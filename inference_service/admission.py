@@ -16,6 +16,8 @@ from service_kit.errors import DeadlineTooShort, TryLater
 _MIN_RETRY_S, _MAX_RETRY_S = 0.5, 60.0
 # For the time to try again, until a speed has been measured here: about one SDXL picture a second.
 _UNMEASURED_PASSES_PER_S = 60.0
+# How many projects share the engine goes up and down; more than the present number is allowed for.
+_MARGIN = 1.25
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Admission:
                 "PROJECT_QUEUE_FULL",
                 f"{waiting} passes of project {demand.project} wait already; {demand.cost} more would exceed its limit "
                 f"of {limits.project_cost}",
-                self._retry_s(self._served_with(demand.project, excess)),
+                self._retry_s(self._shared(demand.project, excess)),
             )
         if time_left_s is not None:
             self._consider_deadline(demand, time_left_s)
@@ -177,22 +179,24 @@ class Admission:
         if speed is None:
             return
         own_s = demand.cost / speed
-        needs_s = self._served_with(demand.project, self._cost[demand.project] + demand.cost) / speed
+        needs_s = self._shared(demand.project, self._cost[demand.project] + demand.cost) / speed
         if needs_s > time_left_s:
+            # In an empty queue it would do; where the images alone take longer, waiting does not help.
+            retry_after_s = min(needs_s - time_left_s, self.cost_waiting / speed)
             raise DeadlineTooShort(
                 f"{time_left_s:.1f} s are left; the images take {own_s:.1f} s alone, {needs_s:.1f} s with what waits",
-                # Where the images alone take longer, waiting does not help.
-                _bounded(needs_s - time_left_s) if own_s <= time_left_s else None,
+                _bounded(retry_after_s) if own_s <= time_left_s else None,
             )
 
-    def _served_with(self, project: str, cost: int) -> int:
-        """Passes that will have been done, at the least, when `cost` of this project's have been.
+    def _shared(self, project: str, passes: int) -> float:
+        """Passes that the engine does while it does these of one project, if the load stays as it is.
 
-        The engine serves projects fairly: until then each other project gets as much, or all that it has waiting. What
-        comes later may only add to that. The whole queue would be a simpler measure, but one customer's flood would
-        then have everybody's short deadlines refused, although they would be met.
+        The engine serves projects fairly, so each other one that has work gets as much. Counting only what the others
+        have waiting now, or the whole queue, promises too much under overload: whoever is admitted to the last second
+        that others could leave free misses it, with all the work that was spent (`test_goodput.py`).
         """
-        return cost + sum(min(cost, waiting) for other, waiting in self._cost.items() if other != project)
+        others = len(self._cost.keys() - {project})
+        return passes * (1 + _MARGIN * others)
 
     def _retry_s(self, passes: float) -> float:
         return _bounded(passes / (self.passes_per_s or _UNMEASURED_PASSES_PER_S))

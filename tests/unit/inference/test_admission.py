@@ -97,8 +97,8 @@ def test_the_time_to_try_again_is_when_there_will_be_room_at_the_measured_speed(
         assert _refusal(admission, Demand("c", 1, 101)).retry_after_s == 0.5
         assert _refusal(admission, Demand("c", 10, 150)).retry_after_s == 60.0
     with admission.admit(Demand("a", 1, 400), None), admission.admit(Demand("b", 1, 30), None):
-        # 50 too many of a's, while b gets its share: 30 more.
-        assert _refusal(admission, Demand("a", 1, 150)).retry_after_s == pytest.approx(8.0)
+        # 50 too many of a's, while b gets its share: as much, and a quarter to be sure.
+        assert _refusal(admission, Demand("a", 1, 150)).retry_after_s == pytest.approx(11.25)
 
 
 def test_the_time_to_try_again_for_want_of_a_place_is_that_of_a_mean_request() -> None:
@@ -129,13 +129,19 @@ def test_a_deadline_shorter_than_the_queue_is_refused_with_the_time_when_it_woul
             pass
 
 
-def test_a_deadline_is_held_against_a_fair_share_of_the_queue() -> None:
+def test_a_deadline_is_held_against_a_fair_share_of_the_engine() -> None:
     admission = _measured(Clock(), passes_per_s=10.0)
-    with admission.admit(Demand("flood", 1, 500), None), admission.admit(Demand("small", 1, 20), None):
-        # 50 of its own, 50 of the flood's 500, and all 20 of the small one's.
-        assert isinstance(_refusal(admission, Demand("b", 1, 50), time_left_s=11.9), DeadlineTooShort)
-        with admission.admit(Demand("b", 1, 50), 12.1):
+    with admission.admit(Demand("flood", 1, 450), None), admission.admit(Demand("small", 1, 20), None):
+        # 50 of its own, and for each of the others as much and a quarter more; not the flood's 450.
+        assert isinstance(_refusal(admission, Demand("b", 1, 50), time_left_s=17.4), DeadlineTooShort)
+        with admission.admit(Demand("b", 1, 50), 17.6):
             pass
+
+
+def test_a_long_request_is_told_to_come_back_when_the_short_one_before_it_is_done() -> None:
+    admission = _measured(Clock(), passes_per_s=10.0)
+    with admission.admit(Demand("short", 1, 10), None):
+        assert _refusal(admission, Demand("long", 1, 450), time_left_s=60.0).retry_after_s == pytest.approx(1.0)
 
 
 def test_without_a_measured_speed_only_a_deadline_that_has_passed_is_refused() -> None:
