@@ -19,7 +19,7 @@ from base_models.prompt_tokens import PromptTokens
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapter_uses import AdapterUses
 from inference_service.adapters import Adapters
-from inference_service.admission import Admission
+from inference_service.admission import Admission, Limits
 from inference_service.content_check import ContentCheck
 from inference_service.finishing import Finishing
 from inference_service.host_adapters import HostAdapters
@@ -108,7 +108,8 @@ async def main() -> None:
         for entry in entries
     }
     cache = AdapterCache(store, settings.inference_cache_dir, settings.inference_cache_bytes)
-    admission = Admission(settings.inference_images_waiting, time.monotonic)
+    limits = Limits(settings.inference_queue_cost, settings.inference_requests, settings.inference_project_share)
+    admission = Admission(limits, time.monotonic)
     manifests = Manifests(store, time.monotonic)
     host = HostAdapters(cache, settings.inference_host_cache_bytes, time.monotonic)
     uses = AdapterUses(lambda: datetime.now(UTC))

@@ -9,10 +9,18 @@ from dataclasses import dataclass
 from typing import get_args
 
 from base_models.catalog import BaseModelEntry, SchedulerName
+from inference_service.cost import image_cost
 from inference_service.delivery import MAX_INLINE_BYTES, Delivery, FileFormat, most_bytes
 from inference_service.start_pictures import ReadImage, Start, StartDraft, first_step, open_start
 from service_kit.errors import Violations
-from service_kit.names import AdapterName, AdapterVersionName, MalformedName, parse_adapter
+from service_kit.names import (
+    DEFAULT_PROJECT,
+    AdapterName,
+    AdapterVersionName,
+    MalformedName,
+    check_id,
+    parse_adapter,
+)
 
 MAX_PROMPTS = 64
 MAX_IMAGES_PER_PROMPT = 64
@@ -47,6 +55,7 @@ class GenerationDraft:
     """A request as sent: None and empty text mean the default. Choices that are unknown are passed on as text."""
 
     prompts: tuple[PromptDraft, ...]
+    project: str = ""
     base_model: str = ""
     adapters: tuple[AdapterDraft, ...] = ()
     images_per_prompt: int | None = None
@@ -91,6 +100,8 @@ class ImageTask:
 class GenerationRequest:
     """What will be computed, every default filled in. Sizes are in pixels."""
 
+    project: str
+    """Whose request it is: the id of a project."""
     base_model: str
     adapters: tuple[WantedAdapter, ...]
     prompts: tuple[Prompt, ...]
@@ -123,20 +134,45 @@ class GenerationRequest:
         return tuple(ImageTask(index, number, seed) for index, (number, seed) in enumerate(places))
 
 
+def project_of(draft: GenerationDraft) -> str:
+    """Id of the project whose request it is: the one it names, else that of its first adapter, else the default.
+
+    Where these are malformed, which the check says, it counts as the default's.
+    """
+    try:
+        if draft.project or not draft.adapters:
+            return check_id(draft.project or DEFAULT_PROJECT)
+        return parse_adapter(draft.adapters[0].adapter).project
+    except MalformedName:
+        return DEFAULT_PROJECT
+
+
+def image_count(draft: GenerationDraft) -> int:
+    """Images that a draft asks for."""
+    images_per_prompt = 1 if draft.images_per_prompt is None else draft.images_per_prompt
+    return sum(len(prompt.seeds) or images_per_prompt for prompt in draft.prompts)
+
+
 def check(
     draft: GenerationDraft,
     base_model: BaseModelEntry,
     allowed: tuple[str, ...],
     count_tokens: Callable[[str], int],
     draw_seed: Callable[[], int],
+    max_cost: int,
     read_image: ReadImage,
 ) -> GenerationRequest:
     """Fill in the defaults of `base_model`, which the draft names or implies. Raises InvalidRequest.
 
     allowed: the names of all base models that are served; where the draft names none of them, `base_model` is any.
+    max_cost: the most that the images of one request may cost together, in passes.
     Where all else is right, an uploaded picture to start from is read: what `read_image` raises is raised.
     """
     violations = Violations()
+    try:
+        check_id(draft.project or DEFAULT_PROJECT)
+    except MalformedName as error:
+        violations.add("project", str(error))
     violations.check(
         not draft.base_model or draft.base_model in allowed,
         "base_model",
@@ -183,8 +219,11 @@ def check(
     if sized and delivery == "inline" and most_bytes(file_format, width, height) > MAX_INLINE_BYTES:
         outgrows = f"a {file_format} of {width} x {height} pixels, which may outgrow a message"
         violations.add("delivery", f"found 'inline'; allowed is bucket for {outgrows}; or ask for less")
+    steps_run = steps if opened is None else steps - first_step(steps, opened.strength)
+    _check_cost(draft, width, height, steps_run, guidance_scale, base_model.default_size, max_cost, violations)
     violations.raise_if_any()
     return GenerationRequest(
+        project=project_of(draft),
         base_model=base_model.name,
         adapters=adapters,
         prompts=tuple(
@@ -243,8 +282,30 @@ def _check_prompts(
         violations.check(len(prompt.seeds) <= most, f"prompts[{index}].seeds", len(prompt.seeds), f"at most {most}")
         for place, seed in enumerate(prompt.seeds[:most]):
             violations.check(0 <= seed <= MAX_SEED, f"prompts[{index}].seeds[{place}]", seed, "0 to 2^63 - 1")
-    images = sum(len(prompt.seeds) or images_per_prompt for prompt in draft.prompts)
+    images = image_count(draft)
     violations.check(images <= MAX_IMAGES, "prompts", f"{images} images", f"at most {MAX_IMAGES} images in one request")
+
+
+def _check_cost(
+    draft: GenerationDraft,
+    width: int,
+    height: int,
+    steps: int,
+    guidance_scale: float,
+    default_size: int,
+    max_cost: int,
+    violations: Violations,
+) -> None:
+    costly = ("prompts", "steps", "guidance_scale", "width", "height")
+    if any(violation.field in costly for violation in violations.found):
+        # Nobody knows what was meant.
+        return
+    images = image_count(draft)
+    cost = images * image_cost(width, height, steps, guidance_scale, default_size)
+    if cost > max_cost:
+        found = f"found {images} images of {steps} steps at {width} x {height}, which cost {cost} passes"
+        for field in costly:
+            violations.add(field, f"{found}; allowed are {max_cost} in one request")
 
 
 def _check_text(

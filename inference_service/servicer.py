@@ -25,7 +25,7 @@ class InferenceServicer(InferenceServiceServicer):
         self._ledger = ledger
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[pb.GenerateResponse]:
-        async with aclosing(self._studio.generate(wire.to_draft(request))) as events:
+        async with aclosing(self._studio.generate(wire.to_draft(request), context.time_remaining())) as events:
             async for event in events:
                 yield wire.from_event(event)
 

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from inference_service.generation import MAX_IMAGES
 from service_kit.settings import Address, StoreSettings
 
 OTHER_PROCESSES = ("TRAINER_", "DINOV2_", "CLIP_")
@@ -32,8 +31,14 @@ class InferenceSettings(BaseModel):
     """Largest rank of adapters that share steps with others. Those above it, and DoRA, run in steps of their own."""
     inference_slot_bytes: int = Field(default=1024**3, ge=0)
     """Memory on the device for adapters that are ready to use; there is room for at least those of one request."""
-    inference_images_waiting: int = Field(default=MAX_IMAGES, ge=MAX_IMAGES)
-    """Images admitted and not yet finished; beyond it Generate answers RESOURCE_EXHAUSTED. A whole request must fit."""
+    inference_queue_cost: int = Field(default=40_000, ge=1_000)
+    """Passes admitted and not yet done; beyond it Generate answers RESOURCE_EXHAUSTED. A pass is one run of the
+    denoiser over one image of the base model's default size: an image takes two a step with guidance, one without, and
+    two to be decoded. Memory for images grows with it, and so does the longest wait of a caller without a deadline."""
+    inference_requests: int = Field(default=512, ge=1)
+    """Generate calls open at once, waiting ones included; beyond it Generate answers RESOURCE_EXHAUSTED."""
+    inference_project_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of both that one project may hold. A request that costs more passes than that is refused as invalid."""
     inference_cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "personae" / "adapters")
     """Where downloaded adapter files are kept, named by their SHA-256. May be shared and may be deleted at any time."""
     inference_cache_bytes: int = Field(default=4 * 1024**3, ge=0)

@@ -13,17 +13,19 @@ from typing import Any
 
 from base_models.catalog import BaseModelEntry
 from inference_service.adapters import Adapters
-from inference_service.admission import Admission
+from inference_service.admission import Admission, Demand
+from inference_service.cost import image_cost
 from inference_service.deletion import until_deleted
 from inference_service.engine import AppliedAdapter, Engine, Preview
 from inference_service.events import Accepted, Done, Event, FinishedImage, PreviewFile, Progress, Queued
 from inference_service.finishing import Finishing, Origin
-from inference_service.generation import GenerationDraft, GenerationRequest, WantedAdapter, check
+from inference_service.first_look import least_demand
+from inference_service.generation import GenerationDraft, GenerationRequest, WantedAdapter, check, project_of
 from inference_service.image_file import encode_preview
 from inference_service.outbox import finished
 from inference_service.start_pictures import ReadImage
 from service_kit.errors import ServiceError
-from service_kit.names import DEFAULT_PROJECT, MalformedName, ProjectName, parse_adapter
+from service_kit.names import MalformedName, ProjectName, parse_adapter
 
 _PROGRESS_EVERY_S = 0.25
 # Short enough to be typed again by people; the contract allows 63 bits.
@@ -59,8 +61,20 @@ class Studio:
         self._clock = clock
         self._read_image = read_image
 
-    async def generate(self, draft: GenerationDraft) -> AsyncGenerator[Event, Any]:
-        """Yield the events of one generation. Raises a ServiceError instead of Accepted, hardly ever later."""
+    async def generate(self, draft: GenerationDraft, time_left_s: float | None) -> AsyncGenerator[Event, Any]:
+        """Yield the events of one generation. Raises a ServiceError instead of Accepted, hardly ever later.
+
+        time_left_s: until the caller's deadline, from now; None where there is none.
+        """
+        deadline_s = None if time_left_s is None else self._clock() + time_left_s
+        with self.admission.attend(project_of(draft)):
+            if demand := self._least_demand(draft):
+                self.admission.consider(demand, time_left_s)
+            async with aclosing(self._admitted(draft, deadline_s)) as events:
+                async for event in events:
+                    yield event
+
+    async def _admitted(self, draft: GenerationDraft, deadline_s: float | None) -> AsyncGenerator[Event, Any]:
         base = await self._base_model_of(draft)
         request = await asyncio.to_thread(
             check,
@@ -69,15 +83,17 @@ class Studio:
             tuple(self.served),
             base.count_tokens,
             lambda: secrets.randbelow(_DRAWN_SEEDS),
+            self.admission.limits.project_cost,
             self._read_image,
         )
-        with self.admission.admit(len(request.tasks)) as ticket:
+        time_left_s = None if deadline_s is None else deadline_s - self._clock()
+        with self.admission.admit(_demand(request, base.entry), time_left_s) as ticket:
             adapters = await self._fetch(request.adapters, base)
             request = replace(
                 request, adapters=tuple(WantedAdapter(adapter.name, adapter.weight) for adapter in adapters)
             )
             accepted_s = self._clock()
-            origin = Origin(secrets.token_hex(8), _project_of(request), request, base.digest, adapters)
+            origin = Origin(secrets.token_hex(8), ProjectName(request.project), request, base.digest, adapters)
             yield Accepted(origin.generation, request)
             if ticket.images_ahead:
                 yield Queued(ticket.images_ahead)
@@ -91,14 +107,16 @@ class Studio:
                     begun_s = now if begun_s is None else begun_s
                     match result:
                         case FinishedImage():
-                            ticket.finish_one()
+                            ticket.finish(result.task.index)
                             yield result
                         case Preview(task, completed_steps, pixels_HWC):
                             content = await asyncio.to_thread(encode_preview, pixels_HWC)
                             yield PreviewFile(task, completed_steps, content)
-                        case Progress() if now - told_s >= _PROGRESS_EVERY_S:
-                            told_s = now
-                            yield result
+                        case Progress(indices, completed_steps, total_steps):
+                            ticket.progress(indices, completed_steps, total_steps)
+                            if now - told_s >= _PROGRESS_EVERY_S:
+                                told_s = now
+                                yield result
             ended_s = self._clock()
             begun_s = ended_s if begun_s is None else begun_s
             yield Done(len(request.tasks), queue_s=begun_s - accepted_s, generation_s=ended_s - begun_s)
@@ -113,12 +131,18 @@ class Studio:
                 name = ""
         return self.served.get(name) or next(iter(self.served.values()))
 
+    def _least_demand(self, draft: GenerationDraft) -> Demand | None:
+        """Which base model an adapter belongs to is not known before its manifest has been read."""
+        named = self.served.get(draft.base_model)
+        bases = [named] if named else list(self.served.values())[: None if draft.adapters else 1]
+        return least_demand(draft, [base.entry for base in bases], self.admission.limits.project_cost)
+
     async def _fetch(self, wanted: tuple[WantedAdapter, ...], base: ServedBaseModel) -> tuple[AppliedAdapter, ...]:
         """All of them at the same time. The steps of other requests go on meanwhile."""
         applied = (self._adapters.apply(adapter, base.entry.name, base.digest, base.engine) for adapter in wanted)
         return tuple(await asyncio.gather(*applied))
 
 
-def _project_of(request: GenerationRequest) -> ProjectName:
-    """Whose images these are: of the project of the first adapter."""
-    return ProjectName(request.adapters[0].name.project if request.adapters else DEFAULT_PROJECT)
+def _demand(request: GenerationRequest, base_model: BaseModelEntry) -> Demand:
+    cost = image_cost(request.width, request.height, request.steps_run, request.guidance_scale, base_model.default_size)
+    return Demand(request.project, len(request.tasks), cost)

@@ -47,6 +47,7 @@ def to_draft(request: pb.GenerateRequest) -> GenerationDraft:
     """What the caller sent."""
     return GenerationDraft(
         prompts=tuple(PromptDraft(prompt.text, tuple(prompt.seeds)) for prompt in request.prompts),
+        project=request.project,
         base_model=request.base_model,
         adapters=tuple(
             AdapterDraft(adapter.adapter, adapter.weight if adapter.HasField("weight") else None)
@@ -113,8 +114,14 @@ def from_serving(served: Iterable[ServedBaseModel], admission: Admission) -> pb.
     """What is served and how busy it is."""
     return pb.GetServingInfoResponse(
         base_models=[_base_model(base) for base in served],
-        images_waiting=admission.waiting,
-        images_waiting_limit=admission.limit,
+        images_waiting=admission.images_waiting,
+        requests_open=admission.requests_open,
+        requests_limit=admission.limits.requests,
+        cost_waiting=admission.cost_waiting,
+        cost_limit=admission.limits.cost,
+        project_cost_limit=admission.limits.project_cost,
+        project_requests_limit=admission.limits.project_requests,
+        cost_per_second=admission.passes_per_s,
     )
 
 
@@ -148,6 +155,7 @@ def from_ledger(entry: LedgerEntry) -> pb.LookUpImageResponse:
 
 def _effective_request(request: GenerationRequest) -> pb.GenerateRequest:
     return pb.GenerateRequest(
+        project=request.project,
         base_model=request.base_model,
         adapters=[pb.AdapterWeight(adapter=str(wanted.name), weight=wanted.weight) for wanted in request.adapters],
         prompts=[pb.GenerateRequest.Prompt(text=prompt.text, seeds=prompt.seeds) for prompt in request.prompts],

@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 
 from service_kit.errors import (
     DataLost,
+    DeadlineTooShort,
     InvalidRequest,
     PreconditionUnmet,
     ResourceExists,
@@ -44,6 +45,7 @@ _TABLE: dict[type[Exception], grpc.StatusCode] = {
     PreconditionUnmet: grpc.StatusCode.FAILED_PRECONDITION,
     SequenceOutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     TryLater: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineTooShort: grpc.StatusCode.DEADLINE_EXCEEDED,
     ServiceUnavailable: grpc.StatusCode.UNAVAILABLE,
     WriteConflict: grpc.StatusCode.ABORTED,
     DataLost: grpc.StatusCode.DATA_LOSS,
@@ -80,7 +82,7 @@ def _details(error: ServiceError) -> list[message.Message]:
         case SequenceOutOfRange():
             violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=str(error))
             return [error_details_pb2.BadRequest(field_violations=[violation])]
-        case TryLater() | ServiceUnavailable():
+        case TryLater() | ServiceUnavailable() | DeadlineTooShort() if error.retry_after_s is not None:
             delay = duration_pb2.Duration()
             delay.FromMilliseconds(int(error.retry_after_s * 1000))
             return [error_details_pb2.RetryInfo(retry_delay=delay)]
@@ -167,5 +169,16 @@ def _wrap_stream(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[A
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
-    status = rpc_status.to_status(to_status(error))
-    await context.abort(status.code, status.details, status.trailing_metadata)
+    found = to_status(error)
+    status = rpc_status.to_status(found)
+    await context.abort(status.code, status.details, (*status.trailing_metadata, *_pushback(found)))
+
+
+def _pushback(status: status_pb2.Status) -> list[tuple[str, str]]:
+    """RetryInfo for gRPC itself, whose retries read no details (gRFC A6)."""
+    retry = error_details_pb2.RetryInfo()
+    return [
+        ("grpc-retry-pushback-ms", str(retry.retry_delay.ToMilliseconds()))
+        for detail in status.details
+        if detail.Unpack(retry)
+    ]

@@ -7,6 +7,7 @@ ServiceError
 ├── PreconditionUnmet    change the named state first
 ├── SequenceOutOfRange   ask within the range
 ├── TryLater             the service is full: wait, then send again
+├── DeadlineTooShort     allow more time, or ask for less
 ├── ServiceUnavailable   the service or its store is away: wait, then send again
 ├── WriteConflict        others kept winning: send again
 └── DataLost             stored bytes are damaged: make the resource again
@@ -107,6 +108,19 @@ class TryLater(ServiceError):
     def __init__(self, reason: str, description: str, retry_after_s: float) -> None:
         super().__init__(description)
         self.reason, self.retry_after_s = reason, retry_after_s
+
+
+class DeadlineTooShort(ServiceError):
+    """The caller's deadline would pass before the answer, so nothing was begun.
+
+    retry_after_s: when the same deadline would do, where waiting helps.
+    """
+
+    reason = "DEADLINE_TOO_SHORT"
+
+    def __init__(self, description: str, retry_after_s: float | None) -> None:
+        super().__init__(description)
+        self.retry_after_s = retry_after_s
 
 
 class ServiceUnavailable(ServiceError):

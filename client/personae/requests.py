@@ -139,6 +139,7 @@ def generate(
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     try:
         return inference_pb2.GenerateRequest(
+            project=project,
             base_model=base_model,
             adapters=[_adapter_weight(project, choice) for choice in adapters],
             prompts=[

@@ -35,11 +35,6 @@ class Job:
     is_abandoned: bool = False
     """Nobody waits any more. Set by any thread; the engine looks at it before every step."""
 
-    @property
-    def project(self) -> str:
-        """Whose it is."""
-        return self.request.adapters[0].name.project if self.request.adapters else "default"
-
     def fail(self, error: Exception) -> None:
         """End it with an error."""
         self.is_abandoned = True

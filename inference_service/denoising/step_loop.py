@@ -70,7 +70,7 @@ class StepLoop:
         """Make one step. False: there was nothing to do."""
         while self._arrived:
             rows = self._arrived.popleft()
-            self._queue.add(rows, rows[0].job.project)
+            self._queue.add(rows, rows[0].job.request.project)
         self._queue.remove([row for row in self._queue.rows() if row.job.is_abandoned])
         rows = self._queue.choose(self._most, self._fits)
         if not rows:

@@ -38,7 +38,8 @@ class Client:
                 image.save(f"{image.index}.png")
 
     trainer, inference: `host:port` of each service; a method whose service was not given raises InvalidRequest.
-    project: where ids are looked up and made. patience: how long to wait before giving up.
+    project: where ids are looked up and made, and whose share of a busy server is used.
+    patience: how long to wait before giving up.
 
     Methods raise the errors of `personae.errors`. A client belongs to the event loop that first uses it; its tasks may
     share it. Cancelling a task cancels the call that it waits for. Who leaves an iterator before its end and wants its

@@ -111,7 +111,7 @@ global___ImageDelivery = ImageDelivery
 
 @typing.final
 class GenerateRequest(google.protobuf.message.Message):
-    """Asks for images: one for each seed of each prompt."""
+    """Asks for images: one for each seed of each prompt. Together they may cost at most GetServingInfo's `project_cost_limit`."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -154,6 +154,7 @@ class GenerateRequest(google.protobuf.message.Message):
     FORMAT_FIELD_NUMBER: builtins.int
     PREVIEW_EVERY_FIELD_NUMBER: builtins.int
     DELIVERY_FIELD_NUMBER: builtins.int
+    PROJECT_FIELD_NUMBER: builtins.int
     START_FIELD_NUMBER: builtins.int
     base_model: builtins.str
     """Base model; must be one of GetServingInfo's. Empty: that of the adapters, or the server's first."""
@@ -177,6 +178,10 @@ class GenerateRequest(google.protobuf.message.Message):
     """Denoising steps between previews of each image, 0 to 150; 0 sends none. Who reads slowly gets the newest only. Default: 0."""
     delivery: global___ImageDelivery.ValueType
     """How images reach the caller."""
+    project: builtins.str
+    """Whose request this is: the id of a project, `^[a-z0-9][a-z0-9-]{0,62}$`. The server is shared fairly among projects, and
+    none may fill the queue alone. Default: the project of the first adapter, or `default`.
+    """
     @property
     def adapters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AdapterWeight]:
         """Adapters to apply together, at most 8, none twice. Empty: the base model alone."""
@@ -205,10 +210,11 @@ class GenerateRequest(google.protobuf.message.Message):
         format: global___ImageFormat.ValueType = ...,
         preview_every: builtins.int | None = ...,
         delivery: global___ImageDelivery.ValueType = ...,
+        project: builtins.str = ...,
         start: global___StartPicture | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images_per_prompt", b"_images_per_prompt", "_preview_every", b"_preview_every", "_steps", b"_steps", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "images_per_prompt", b"images_per_prompt", "preview_every", b"preview_every", "start", b"start", "steps", b"steps", "width", b"width"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images_per_prompt", b"_images_per_prompt", "_preview_every", b"_preview_every", "_steps", b"_steps", "_width", b"_width", "adapters", b"adapters", "base_model", b"base_model", "delivery", b"delivery", "format", b"format", "guidance_scale", b"guidance_scale", "height", b"height", "images_per_prompt", b"images_per_prompt", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "prompts", b"prompts", "scheduler", b"scheduler", "start", b"start", "steps", b"steps", "width", b"width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images_per_prompt", b"_images_per_prompt", "_preview_every", b"_preview_every", "_steps", b"_steps", "_width", b"_width", "adapters", b"adapters", "base_model", b"base_model", "delivery", b"delivery", "format", b"format", "guidance_scale", b"guidance_scale", "height", b"height", "images_per_prompt", b"images_per_prompt", "negative_prompt", b"negative_prompt", "preview_every", b"preview_every", "project", b"project", "prompts", b"prompts", "scheduler", b"scheduler", "start", b"start", "steps", b"steps", "width", b"width"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_guidance_scale", b"_guidance_scale"]) -> typing.Literal["guidance_scale"] | None: ...
     @typing.overload
@@ -335,7 +341,7 @@ class GenerateResponse(google.protobuf.message.Message):
 
         IMAGES_AHEAD_FIELD_NUMBER: builtins.int
         images_ahead: builtins.int
-        """Images ahead of this request's first."""
+        """Images that were admitted before and are not finished. Those of other projects need not all come first."""
         def __init__(
             self,
             *,
@@ -720,11 +726,34 @@ class GetServingInfoResponse(google.protobuf.message.Message):
 
     BASE_MODELS_FIELD_NUMBER: builtins.int
     IMAGES_WAITING_FIELD_NUMBER: builtins.int
-    IMAGES_WAITING_LIMIT_FIELD_NUMBER: builtins.int
+    REQUESTS_OPEN_FIELD_NUMBER: builtins.int
+    REQUESTS_LIMIT_FIELD_NUMBER: builtins.int
+    PROJECT_REQUESTS_LIMIT_FIELD_NUMBER: builtins.int
+    COST_WAITING_FIELD_NUMBER: builtins.int
+    COST_LIMIT_FIELD_NUMBER: builtins.int
+    PROJECT_COST_LIMIT_FIELD_NUMBER: builtins.int
+    COST_PER_SECOND_FIELD_NUMBER: builtins.int
     images_waiting: builtins.int
     """Images admitted and not yet finished."""
-    images_waiting_limit: builtins.int
-    """Most images admitted at once; beyond it Generate answers RESOURCE_EXHAUSTED."""
+    requests_open: builtins.int
+    """Generate calls that are open, waiting ones included."""
+    requests_limit: builtins.int
+    """Most open at once; beyond it Generate answers RESOURCE_EXHAUSTED."""
+    project_requests_limit: builtins.int
+    """Most open at once of one project."""
+    cost_waiting: builtins.int
+    """Passes admitted and not yet done. A pass is one run of the denoiser over one image of the base model's default size. An
+    image of n steps costs 2 n + 2 passes with guidance and n + 2 without, times its pixels over those of the default size,
+    rounded up.
+    """
+    cost_limit: builtins.int
+    """Most passes waiting at once; beyond it Generate answers RESOURCE_EXHAUSTED."""
+    project_cost_limit: builtins.int
+    """Most passes of one project waiting at once. A request that costs more is refused with INVALID_ARGUMENT."""
+    cost_per_second: builtins.float
+    """Passes done in a second while there is work, over the last minute or so. Absent: not measured lately; then no deadline is
+    refused that has not passed.
+    """
     @property
     def base_models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ServedBaseModel]:
         """Base models loaded, with their limits and defaults; the first is the default."""
@@ -734,9 +763,17 @@ class GetServingInfoResponse(google.protobuf.message.Message):
         *,
         base_models: collections.abc.Iterable[global___ServedBaseModel] | None = ...,
         images_waiting: builtins.int = ...,
-        images_waiting_limit: builtins.int = ...,
+        requests_open: builtins.int = ...,
+        requests_limit: builtins.int = ...,
+        project_requests_limit: builtins.int = ...,
+        cost_waiting: builtins.int = ...,
+        cost_limit: builtins.int = ...,
+        project_cost_limit: builtins.int = ...,
+        cost_per_second: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["base_models", b"base_models", "images_waiting", b"images_waiting", "images_waiting_limit", b"images_waiting_limit"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cost_per_second", b"_cost_per_second", "cost_per_second", b"cost_per_second"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cost_per_second", b"_cost_per_second", "base_models", b"base_models", "cost_limit", b"cost_limit", "cost_per_second", b"cost_per_second", "cost_waiting", b"cost_waiting", "images_waiting", b"images_waiting", "project_cost_limit", b"project_cost_limit", "project_requests_limit", b"project_requests_limit", "requests_limit", b"requests_limit", "requests_open", b"requests_open"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_cost_per_second", b"_cost_per_second"]) -> typing.Literal["cost_per_second"] | None: ...
 
 global___GetServingInfoResponse = GetServingInfoResponse
 

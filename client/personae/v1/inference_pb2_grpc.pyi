@@ -47,7 +47,11 @@ class InferenceServiceStub:
       DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. A file that is
                            lost or not usable is looked at again after a minute. Or the stored picture to start from is
                            damaged; upload it again.
-      RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
+      RESOURCE_EXHAUSTED   too much waits already, of all callers (QUEUE_FULL) or of this project (PROJECT_QUEUE_FULL);
+                           retry after RetryInfo.
+      DEADLINE_EXCEEDED    beside the deadline that passed: one that would pass before the last image, at the speed measured
+                           lately and with what waits already (DEADLINE_TOO_SHORT). Nothing was begun. Allow more time or
+                           ask for less; with RetryInfo, the same will do then.
     """
 
     ListServedAdapters: grpc.UnaryUnaryMultiCallable[
@@ -118,7 +122,11 @@ class InferenceServiceAsyncStub:
       DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. A file that is
                            lost or not usable is looked at again after a minute. Or the stored picture to start from is
                            damaged; upload it again.
-      RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
+      RESOURCE_EXHAUSTED   too much waits already, of all callers (QUEUE_FULL) or of this project (PROJECT_QUEUE_FULL);
+                           retry after RetryInfo.
+      DEADLINE_EXCEEDED    beside the deadline that passed: one that would pass before the last image, at the speed measured
+                           lately and with what waits already (DEADLINE_TOO_SHORT). Nothing was begun. Allow more time or
+                           ask for less; with RetryInfo, the same will do then.
     """
 
     ListServedAdapters: grpc.aio.UnaryUnaryMultiCallable[
@@ -191,7 +199,11 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
           DATA_LOSS            an adapter's file is missing or does not have its manifest's hash; train again. A file that is
                                lost or not usable is looked at again after a minute. Or the stored picture to start from is
                                damaged; upload it again.
-          RESOURCE_EXHAUSTED   the queue is full; retry after RetryInfo.
+          RESOURCE_EXHAUSTED   too much waits already, of all callers (QUEUE_FULL) or of this project (PROJECT_QUEUE_FULL);
+                               retry after RetryInfo.
+          DEADLINE_EXCEEDED    beside the deadline that passed: one that would pass before the last image, at the speed measured
+                               lately and with what waits already (DEADLINE_TOO_SHORT). Nothing was begun. Allow more time or
+                               ask for less; with RetryInfo, the same will do then.
         """
 
     @abc.abstractmethod

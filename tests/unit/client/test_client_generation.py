@@ -81,6 +81,14 @@ def test_adapters_are_named_by_id_by_name_or_with_a_weight(client, inference):
     assert [found.weight if found.HasField("weight") else None for found in adapters] == [None, None, 0.5]
 
 
+def test_a_request_is_that_of_the_clients_project(client, connect, inference, inference_address):
+    theirs = "projects/theirs/adapters/x"
+    list(client.generate("a", adapter=theirs))
+    with connect(inference=inference_address, project="mine") as other:
+        list(other.generate("a", adapter=theirs))
+    assert [request.project for request in inference.requests["Generate"]] == ["default", "mine"]
+
+
 def test_seeds_for_another_number_of_prompts_are_refused(client):
     with pytest.raises(personae.InvalidRequest, match="seeds"):
         client.generate(["a", "b", "c"], seeds=[[1], [2]])

@@ -21,12 +21,12 @@ from base_models.catalog import read_allow_list
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapter_uses import AdapterUses
 from inference_service.adapters import Adapters
-from inference_service.admission import Admission
+from inference_service.admission import Admission, Demand, Limits
 from inference_service.content_check import Checker, ContentCheck
 from inference_service.engine import AppliedAdapter, HostAdapter, Picture, Preview
 from inference_service.events import Progress
 from inference_service.finishing import Finishing
-from inference_service.generation import MAX_IMAGES, GenerationRequest, ImageTask
+from inference_service.generation import GenerationRequest, ImageTask
 from inference_service.host_adapters import HostAdapters
 from inference_service.ledger import Ledger
 from inference_service.manifests import Manifests
@@ -46,19 +46,22 @@ PATIENCE_S = 10.0
 # What the wall clock shows while the other stands at 0.
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 MADE_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ROOMY = Limits(cost=20_000, requests=512, project_share=1.0)
 D = TypeVar("D")
 
 
 class FakeEngine:
     """See Engine. Waits while `gate` is closed; closes it itself at each preview, and after `gate_after` images.
 
-    A picture is noise drawn from its seed, a preview from its step.
+    A picture is noise drawn from its seed, a preview from its step. ungated: images of each request that are computed
+    all the same.
     """
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
         self.gate_after: int | None = None
+        self.ungated = 0
         self.computed: list[ImageTask] = []
         self.adapters: Sequence[AppliedAdapter] = ()
         self.requests: list[GenerationRequest] = []
@@ -81,7 +84,8 @@ class FakeEngine:
         self.requests.append(request)
         try:
             for task in request.tasks:
-                await self.gate.wait()
+                if task.index >= self.ungated:
+                    await self.gate.wait()
                 for step in range(request.steps_run + 1):
                     yield Progress((task.index,), step, request.steps_run)
                     if request.preview_every and 0 < step < request.steps and step % request.preview_every == 0:
@@ -129,7 +133,7 @@ class FakeServing:
 @asynccontextmanager
 async def fake_serving(
     folder: Path,
-    limit: int = MAX_IMAGES,
+    limits: Limits = ROOMY,
     bucket: ObjectStore | None = None,
     host_bytes: int = 10**6,
     checker: Checker | None = None,
@@ -146,7 +150,7 @@ async def fake_serving(
     ledger = Ledger(reads_from, lambda: MADE_AT)
     finishing = Finishing(reads_from, "bucket-1", ledger, check)
     read_image = partial(read_dataset_image, reads_from)
-    studio = Studio({entry.name: base}, adapters, Admission(limit, clock), finishing, clock, read_image)
+    studio = Studio({entry.name: base}, adapters, Admission(limits, clock), finishing, clock, read_image)
     served_adapters = ServedAdapters({entry.name: base}, adapters, uses, host, cache)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     add_InferenceServiceServicer_to_server(InferenceServicer(studio, served_adapters, ledger), server)
@@ -171,6 +175,14 @@ def serve(folder: Path, scenario: Callable[[FakeServing], Awaitable[None]], **op
             await scenario(serving)
 
     asyncio.run(asyncio.wait_for(run(), 3 * PATIENCE_S))
+
+
+def measure_speed(admission: Admission, clock: Clock, passes_per_s: float) -> None:
+    """Have as much done at that speed as a project may ask for."""
+    with admission.admit(Demand("measured", 1, admission.limits.project_cost), None) as ticket:
+        ticket.progress([0], 0, 1)
+        clock.now_s += admission.limits.project_cost / passes_per_s
+        ticket.finish(0)
 
 
 def ask(*seeds: int, **fields: Any) -> pb.GenerateRequest:
@@ -205,5 +217,5 @@ async def refusal_of(
     assert info.domain == "personae"
     assert status.details[1].Unpack(found)
     assert serving.engine.computed == []
-    assert serving.studio.admission.waiting == 0
+    assert serving.studio.admission.cost_waiting == 0
     return caught.value.code(), info.reason, found

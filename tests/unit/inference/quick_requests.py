@@ -10,6 +10,7 @@ TEXT = "a character with a red hat"
 def quick_request(*seeds: int, **changes: Any) -> GenerationRequest:
     """One prompt with these seeds, four steps; `changes` replace any field."""
     values: dict[str, Any] = {
+        "project": "default",
         "base_model": "toon-64",
         "adapters": (),
         "prompts": (Prompt(TEXT, seeds),),

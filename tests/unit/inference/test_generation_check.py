@@ -22,10 +22,10 @@ from service_kit.errors import InvalidRequest
 from service_kit.names import AdapterName, AdapterVersionName, DatasetImageName
 
 
-def _check(entry: BaseModelEntry, **fields: Any) -> GenerationRequest:
+def _check(entry: BaseModelEntry, max_cost: int = 10**6, **fields: Any) -> GenerationRequest:
     numbers = itertools.count(100)
     draft = GenerationDraft(**({"prompts": (PromptDraft("a hat", (1,)),)} | fields))
-    return check(draft, entry, ("toon-64",), lambda text: len(text.split()), lambda: next(numbers), _no_image)
+    return check(draft, entry, ("toon-64",), lambda text: len(text.split()), lambda: next(numbers), max_cost, _no_image)
 
 
 def _no_image(name: DatasetImageName) -> bytes:
@@ -41,6 +41,7 @@ def _wrong_fields(entry: BaseModelEntry, **fields: Any) -> list[str]:
 def test_defaults_are_those_of_the_base_model(toon: BaseModelEntry) -> None:
     request = _check(toon, prompts=(PromptDraft("a hat"),))
     assert request == GenerationRequest(
+        project="default",
         base_model="toon-64",
         adapters=(),
         prompts=(Prompt("a hat", (100,)),),
@@ -78,6 +79,7 @@ def test_seeds_are_drawn_only_where_none_are_named(toon: BaseModelEntry) -> None
         ("preview_every", [0, 1, 150], [-1, 151]),
         ("delivery", ["inline", "bucket"], ["3", "post"]),
         ("scheduler", ["ddim", "euler", "dpm_solver_multistep"], ["99", "ddpm"]),
+        ("project", ["p", "a-1"], ["P", "../x", "a/b", "projects/p", "x" * 64, "a\n", "\0"]),
         ("base_model", ["toon-64"], ["attacker/repo", "/etc", "TOON-64"]),
         ("negative_prompt", ["blue", "word " * 38], ["word " * 39, " ", "\0", "x" * 10_001]),
     ],
@@ -152,3 +154,21 @@ def test_nine_adapters_or_one_twice_are_refused(toon: BaseModelEntry) -> None:
 @pytest.mark.parametrize("weight", [2.1, -2.1, 1e9, math.nan, math.inf])
 def test_a_weight_out_of_bounds_is_refused(toon: BaseModelEntry, weight: float) -> None:
     assert _wrong_fields(toon, adapters=(AdapterDraft("projects/p/adapters/a", weight),)) == ["adapters[0].weight"]
+
+
+def test_a_request_without_a_project_is_that_of_its_first_adapter(toon: BaseModelEntry) -> None:
+    theirs = (AdapterDraft("projects/theirs/adapters/a"), AdapterDraft("projects/others/adapters/b"))
+    assert _check(toon, adapters=theirs).project == "theirs"
+    assert _check(toon, adapters=theirs, project="mine").project == "mine"
+
+
+def test_images_that_never_fit_are_refused_by_every_field_that_could_be_less(toon: BaseModelEntry) -> None:
+    costly = ["prompts", "steps", "guidance_scale", "width", "height"]
+    prompts = (PromptDraft("a", (1, 2)),)
+    assert _check(toon, max_cost=84, prompts=prompts).tasks
+    assert _wrong_fields(toon, max_cost=83, prompts=prompts) == costly
+    with pytest.raises(InvalidRequest, match="2 images of 20 steps at 64 x 64, which cost 84 passes; allowed are 83"):
+        _check(toon, max_cost=83, prompts=prompts)
+    # All at once; but what is out of bounds has no cost.
+    assert _wrong_fields(toon, max_cost=83, prompts=prompts, project="X") == ["project", *costly]
+    assert _wrong_fields(toon, max_cost=83, prompts=prompts, steps=10**9) == ["steps"]

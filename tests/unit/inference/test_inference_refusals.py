@@ -6,7 +6,6 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from personae.v1 import inference_pb2 as pb
 from service_kit import schema
@@ -16,7 +15,6 @@ from service_kit.store import StoredObject, StoreUnavailable
 from tests.bucket_adapters import publish, reserve
 from tests.unit.inference.fake_serving import (
     BROKEN_FILE,
-    PATIENCE_S,
     FakeServing,
     ask,
     ask_with_adapter,
@@ -183,25 +181,3 @@ def test_a_store_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:
         await serving.generate(ask(1))
 
     serve(tmp_path, scenario, bucket=AwayStore())
-
-
-def test_a_full_queue_refuses_with_a_time_to_try_again(tmp_path: Path) -> None:
-    async def scenario(serving: FakeServing) -> None:
-        serving.engine.gate.clear()
-        held = serving.stub.Generate(ask(1, 2, 3), timeout=PATIENCE_S)
-        assert (await held.read()).accepted.image_count == 3
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await serving.generate(ask(4, 5))
-        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        status = rpc_status.from_call(caught.value)
-        assert status is not None
-        retry = error_details_pb2.RetryInfo()
-        assert status.details[1].Unpack(retry)
-        assert 0.5 <= retry.retry_delay.ToMilliseconds() / 1000 <= 60
-        serving.engine.gate.set()
-        while (message := await held.read()) is not grpc.aio.EOF:
-            last = message
-        assert last.HasField("done")
-        await serving.generate(ask(4, 5))
-
-    serve(tmp_path, scenario, limit=4)

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from PIL import Image
 
+from inference_service.admission import Limits
 from personae.v1 import inference_pb2 as pb
 from service_kit.names import AdapterVersionName
 from tests.bucket_adapters import publish, reserve
@@ -122,7 +123,10 @@ def test_who_waits_is_told_how_many_images_are_ahead(tmp_path: Path) -> None:
         assert (await second.read()).HasField("accepted")
         assert (await second.read()).queued.images_ahead == 3
         info = await serving.stub.GetServingInfo(pb.GetServingInfoRequest(), timeout=PATIENCE_S)
-        assert (info.images_waiting, info.images_waiting_limit) == (4, 256)
+        assert (info.images_waiting, info.requests_open, info.requests_limit) == (4, 2, 512)
+        # Two steps with guidance, and decoding.
+        assert (info.cost_waiting, info.cost_limit, info.project_cost_limit) == (4 * 6, 20_000, 20_000)
+        assert not info.HasField("cost_per_second")
         assert serving.engine.computed == []
 
     serve(tmp_path, scenario)
@@ -140,7 +144,7 @@ def test_a_cancelled_generation_frees_its_places_and_computes_nothing(tmp_path: 
         assert serving.engine.computed == []
         assert len([m for m in await serving.generate(ask(*range(4))) if m.HasField("image")]) == 4
 
-    serve(tmp_path, scenario, limit=4)
+    serve(tmp_path, scenario, limits=Limits(cost=4 * 6, requests=8, project_share=1.0))
 
 
 def test_a_deadline_that_passes_in_the_queue_costs_nothing(tmp_path: Path) -> None:

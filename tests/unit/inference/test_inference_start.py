@@ -21,7 +21,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
 def test_everything_wrong_with_the_environment_is_named() -> None:
     environment = {
         "PERSONAE_INFERENCE_BATCH_SIZE": "0",
-        "PERSONAE_INFERENCE_IMAGES_WAITING": "10",
+        "PERSONAE_INFERENCE_QUEUE_COST": "10",
         "PERSONAE_INFERENCE_ADDRESS": "localhost",
         "PERSONAE_INFERENCE_BATCHSIZE": "4",
     }

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from service_kit.error_status import ErrorInterceptor
 from service_kit.errors import (
     DataLost,
+    DeadlineTooShort,
     InvalidRequest,
     PreconditionUnmet,
     ResourceExists,
@@ -39,6 +40,8 @@ _TABLE = [
     (PreconditionUnmet("WHY", "x", "y"), Code.FAILED_PRECONDITION, "WHY", error_details_pb2.PreconditionFailure),
     (SequenceOutOfRange("after", 9, 1, 5), Code.OUT_OF_RANGE, "OUT_OF_RANGE", error_details_pb2.BadRequest),
     (TryLater("QUEUE_FULL", "x", 1.5), Code.RESOURCE_EXHAUSTED, "QUEUE_FULL", error_details_pb2.RetryInfo),
+    (DeadlineTooShort("x", None), Code.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT", None),
+    (DeadlineTooShort("x", 1.5), Code.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT", error_details_pb2.RetryInfo),
     (ServiceUnavailable("DRAINING", "x", 1.5), Code.UNAVAILABLE, "DRAINING", error_details_pb2.RetryInfo),
     (StoreUnavailable("secret-host:9000"), Code.UNAVAILABLE, "STORE_UNAVAILABLE", error_details_pb2.RetryInfo),
     (WriteConflict("x"), Code.ABORTED, "WRITE_CONFLICT", None),
@@ -115,6 +118,12 @@ def test_retry_delays_are_those_of_the_error() -> None:
     retry = error_details_pb2.RetryInfo()
     assert status.details[1].Unpack(retry)
     assert retry.retry_delay.ToMilliseconds() == 1500
+
+
+def test_grpcs_own_retries_are_told_the_same_time() -> None:
+    for error, pushback in ((TryLater("QUEUE_FULL", "x", 1.5), "1500"), (DeadlineTooShort("x", None), None)):
+        for seen in _failures(error).values():
+            assert dict(seen.trailing_metadata() or ()).get("grpc-retry-pushback-ms") == pushback
 
 
 def test_texts_of_any_length_and_script_fit_into_a_status() -> None:
