@@ -6,8 +6,9 @@ Its one rule: everything is built here, top to bottom. The base models load whil
 import asyncio
 import os
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -40,8 +41,8 @@ def load_engines(entries: list[BaseModelEntry], batch_size: int) -> dict[str, "D
     return {entry.name: DiffusersEngine(entry, batch_size) for entry in entries}
 
 
-async def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def main(load_engines: Callable[[list[BaseModelEntry], int], Mapping[str, Any]] = load_engines) -> None:
+    """Serve until SIGTERM or SIGINT. load_engines: gives one by each entry's name; a benchmark brings others."""
     configure_logs()
     settings = read_settings(InferenceSettings, os.environ, OTHER_PROCESSES)
     try:
