@@ -21,6 +21,7 @@ from PIL import Image
 
 from base_models.catalog import BaseModelEntry
 from inference_service.engine import AppliedAdapter, Picture
+from inference_service.events import Progress
 from inference_service.generation import GenerationRequest, Prompt
 from personae.v1 import inference_pb2 as pb
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
@@ -112,7 +113,7 @@ def in_this_process(engine: CountingEngine, entry: BaseModelEntry, bodies: Seque
         async for result in engine.generate(_request(asked, entry), [] if number is None else [applied[number]]):
             if isinstance(result, Picture):
                 _note_picture(asked, result.pixels_HWC)
-            else:
+            elif isinstance(result, Progress):
                 _note_progress(asked, result.completed_steps / result.total_steps)
 
     async def counted() -> Counted:

@@ -29,12 +29,17 @@ class Work:
         return [one.latency_s for turn in self.turns for one in turn.asked if one.finished_s is not None]
 
     def per_forward(self) -> tuple[float, float, float]:
-        """Rows and distinct adapters of a forward pass, and forward passes of an image; means over all turns."""
+        """Images and distinct adapters in a forward pass, and forward passes for an image; means over all turns.
+
+        Raises ValueError where the turns were too short for any.
+        """
         forwards = sum(counted.forwards for counted in self.counted)
         images = sum(turn.images_per_s * turn.seconds for turn in self.turns)
-        rows = sum(counted.rows for counted in self.counted)
-        adapters = sum(counted.distinct_adapters for counted in self.counted)
-        return rows / forwards, adapters / forwards, forwards / images
+        if not forwards or not images or not self.latencies_s:
+            raise ValueError("the turns are too short: an engine finished nothing in them")
+        through = sum(counted.images for counted in self.counted)
+        adapters = sum(counted.adapters for counted in self.counted)
+        return through / forwards, adapters / forwards, forwards / images
 
 
 async def measure_throughput(
@@ -65,15 +70,15 @@ async def settle(contestant: Contestant, kind: Kind) -> None:
 def throughput_table(works: Mapping[str, Work], peer: str) -> str:
     """Lines of Markdown; ratios are to `peer`, of the same round."""
     lines = [
-        f"| engine | images/s | of {peer} | p50, p95, p99 in s | rows | adapters | forwards an image |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        f"| engine | images/s | of {peer} | p50, p95, p99 in s | images, adapters a forward | forwards an image |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, work in works.items():
-        rows, adapters, forwards = work.per_forward()
+        through, adapters, forwards = work.per_forward()
         waits = ", ".join(f"{percentile(work.latencies_s, percent):.2f}" for percent in (50, 95, 99))
         of_peer = ratios(work.images_per_s, works[peer].images_per_s)
         per_s = f"{spread(work.images_per_s, 2)} | {spread(of_peer, 2)} x"
-        lines.append(f"| {name} | {per_s} | {waits} | {rows:.1f} | {adapters:.1f} | {forwards:.1f} |")
+        lines.append(f"| {name} | {per_s} | {waits} | {through:.1f}, {adapters:.1f} | {forwards:.1f} |")
     return "\n".join(lines)
 
 

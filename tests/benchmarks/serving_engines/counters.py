@@ -15,18 +15,13 @@ class EngineCounters(Protocol):
         ...
 
     @property
-    def rows(self) -> int:
-        """Rows of all forward passes together; an image with guidance has two."""
+    def images(self) -> int:
+        """Images that went through them, summed over the passes."""
         ...
 
     @property
-    def distinct_adapters(self) -> int:
-        """Over all forward passes, the adapters that took part in each."""
-        ...
-
-    @property
-    def adapter_bytes(self) -> int:
-        """What one resident adapter takes on the device; 0 before there was one."""
+    def adapters(self) -> int:
+        """Distinct adapters that took part, summed likewise."""
         ...
 
 
@@ -37,7 +32,7 @@ class CountingEngine(Engine, Protocol):
     def counters(self) -> EngineCounters: ...
 
     def close(self) -> None:
-        """Wait for the step that is running and stop."""
+        """Stop after the step that is running."""
         ...
 
 
@@ -46,20 +41,14 @@ class Counted:
     """See EngineCounters."""
 
     forwards: int = 0
-    rows: int = 0
-    distinct_adapters: int = 0
-    adapter_bytes: int = 0
+    images: int = 0
+    adapters: int = 0
 
     def since(self, before: "Counted") -> "Counted":
         """What was added after `before` was taken."""
-        return Counted(
-            self.forwards - before.forwards,
-            self.rows - before.rows,
-            self.distinct_adapters - before.distinct_adapters,
-            self.adapter_bytes,
-        )
+        return Counted(self.forwards - before.forwards, self.images - before.images, self.adapters - before.adapters)
 
 
 def taken(counters: EngineCounters) -> Counted:
     """The totals as they are now."""
-    return Counted(counters.forwards, counters.rows, counters.distinct_adapters, counters.adapter_bytes)
+    return Counted(counters.forwards, counters.images, counters.adapters)

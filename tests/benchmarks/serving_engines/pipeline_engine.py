@@ -90,7 +90,7 @@ class PipelineEngine:
             prefix: without_weights(module) for prefix, module in adaptable_modules(self._pipeline).items()
         }
         self._wardrobe = wardrobe(self._pipeline)
-        self._together, self._most, self._dtype = together, most, dtype
+        self._together, self._most = together, most
         self.counters = Counted()
         self._waiting: list[Wanted] = []
         self._changed = threading.Condition()
@@ -168,7 +168,9 @@ class PipelineEngine:
                 caller.tell(Progress(places, completed, request.steps))
 
         def after_step(_pipeline: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            self._count(len(batch) * (2 if request.guidance_scale > 1 else 1), adapters)
+            self.counters.forwards += 1
+            self.counters.images += len(batch)
+            self.counters.adapters += len(adapters)
             tell_progress(step + 1)
             return tensors
 
@@ -189,15 +191,6 @@ class PipelineEngine:
         ).images
         for wanted, values_HWC in zip(batch, pictures, strict=True):
             wanted.caller.tell(Picture(wanted.task, (values_HWC * 255).round().astype("uint8")))
-
-    def _count(self, rows: int, adapters: Sequence[AppliedAdapter]) -> None:
-        self.counters.forwards += 1
-        self.counters.rows += rows
-        self.counters.distinct_adapters += len(adapters)
-        for adapter in adapters:
-            self.counters.adapter_bytes = sum(
-                tensor.numel() * self._dtype.itemsize for tensor in adapter.content.tensors.values()
-            )
 
 
 def _quietly(call: Callable[..., object], *arguments: object) -> None:
