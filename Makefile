@@ -26,11 +26,13 @@ test-processes: .venv/test
 test-slow: .venv/test ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow
 
-bench: .venv/test ## Hold the training loop's speed against diffusers' example, then a training end to end (20 minutes)
+bench: .venv/test ## Hold the speed of training and of serving against what diffusers has to offer (40 minutes)
 	$(CPU_MEMORY) OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.training_speed
+	$(CPU_MEMORY) $(BIN)/python -m tests.benchmarks.serving_speed
 
 bench-gpu: .venv/test ## The same on a GPU, in the shapes of Stable Diffusion 1.5 and SDXL; skipped where there is none
 	$(BIN)/python -m tests.benchmarks.training_speed_gpu
+	$(BIN)/python -m tests.benchmarks.serving_speed_gpu
 
 check: .venv/test .venv-protos/ready ## Format, lint, types, import rules, contract, stale generated code, file length
 	$(BIN)/ruff format --check .

@@ -131,7 +131,7 @@ _STABLE_DIFFUSION = _Preset(
     sample_scenes=(", portrait", ", on a beach"),
     # 0.8 TFLOP a forward pass, 2.1 times that with the backward pass: docs/measurements.md.
     reference=Reference(
-        hardware="an H100 at 40 % of its peak, computed from operation counts, its start and end guessed, never measured",
+        hardware="an H100 at 40 % of its peak, computed from operation counts, start and end guessed, never measured",
         seconds_before=20.0,
         seconds_per_example=0.0043,
         seconds_per_image=0.13,
@@ -162,7 +162,7 @@ _STABLE_DIFFUSION_XL = _Preset(
     # 6.76 TFLOP a forward pass at 1024 pixels, 2.1 times that with the backward pass, 10.5 for decoding a picture; 3.5
     # thousand million parameters in float32; what the backward pass needs of a picture, counted tensor by tensor.
     reference=Reference(
-        hardware="an H100 at 40 % of its peak, computed from operation counts, its start and end guessed, never measured",
+        hardware="an H100 at 40 % of its peak, computed from operation counts, start and end guessed, never measured",
         seconds_before=60.0,
         seconds_per_example=0.036,
         seconds_per_image=1.05,

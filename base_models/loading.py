@@ -14,6 +14,6 @@ _FAMILIES: dict[PipelineName, type[UNetDiffusion]] = {
 }
 
 
-def load_base_model(entry: BaseModelEntry, device: torch.device) -> BaseModel:
-    """Load a base model of any family, in float32."""
-    return _FAMILIES[entry.pipeline](entry, device)
+def load_base_model(entry: BaseModelEntry, device: torch.device, dtype: torch.dtype = torch.float32) -> BaseModel:
+    """Load a base model of any family. dtype: of its networks but the autoencoder; training wants float32."""
+    return _FAMILIES[entry.pipeline](entry, device, dtype)

@@ -20,5 +20,5 @@ class StableDiffusion(UNetDiffusion):
         return {"prompt_BTD": self.pipeline.text_encoder(tokens.to(self.device))[0]}
 
     def predict(self, noisy_BCHW: Tensor, timesteps_B: Tensor, conditioning: Conditioning) -> Tensor:
-        noisy_BCHW = noisy_BCHW.contiguous(memory_format=torch.channels_last)
+        noisy_BCHW = noisy_BCHW.to(self.denoiser.dtype, memory_format=torch.channels_last)
         return self.denoiser(noisy_BCHW, timesteps_B, conditioning["prompt_BTD"]).sample

@@ -19,8 +19,8 @@ from base_models.unet_diffusion import UNetDiffusion
 class StableDiffusionXL(UNetDiffusion):
     """See BaseModel. The conditioning is `prompt_BTD` of both encoders, and `pooled_BD` of the second."""
 
-    def __init__(self, entry: BaseModelEntry, device: torch.device) -> None:
-        super().__init__(entry, device)
+    def __init__(self, entry: BaseModelEntry, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(entry, device, dtype)
         # Picture by picture: a batch of 1024 x 1024 pixels in float32 would take more memory than the UNet.
         self.pipeline.vae.enable_slicing()
 
@@ -37,7 +37,7 @@ class StableDiffusionXL(UNetDiffusion):
 
     def predict(self, noisy_BCHW: Tensor, timesteps_B: Tensor, conditioning: Conditioning) -> Tensor:
         told = {"text_embeds": conditioning["pooled_BD"], "time_ids": self._sizes(noisy_BCHW)}
-        noisy_BCHW = noisy_BCHW.contiguous(memory_format=torch.channels_last)
+        noisy_BCHW = noisy_BCHW.to(self.denoiser.dtype, memory_format=torch.channels_last)
         return self.denoiser(noisy_BCHW, timesteps_B, conditioning["prompt_BTD"], added_cond_kwargs=told).sample
 
     def _sizes(self, latents_BCHW: Tensor) -> Tensor:

@@ -31,12 +31,13 @@ _TEXT_ENCODER_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 class UNetDiffusion(ABC):
     """See BaseModel. A family adds what a prompt becomes, and how its UNet is told."""
 
-    def __init__(self, entry: BaseModelEntry, device: torch.device) -> None:
-        """Load float32 weights; training casts what it computes, not what it stores."""
+    def __init__(self, entry: BaseModelEntry, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        """Load weights of this dtype. Training stores float32 and casts what it computes."""
         self._entry = entry
         self.digest = entry.digest()
         self.device = device
-        self.pipeline = load_pipeline(entry, device, torch.float32)
+        self.pipeline = load_pipeline(entry, device, dtype)
+        self.pipeline.vae.float()
         self.denoiser = self.pipeline.unet.to(memory_format=torch.channels_last)
         self.adaptable = adaptable_modules(self.pipeline)
         self.scheduler_config = dict(self.pipeline.scheduler.config)

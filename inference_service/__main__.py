@@ -6,11 +6,12 @@ Its one rule: everything is built here, top to bottom. The base models load whil
 import asyncio
 import os
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from inference_service.denoising.step_engine import StepEngine
     from inference_service.safety_checker import SafetyChecker
 
+LoadEngines = Callable[[list[BaseModelEntry], InferenceSettings], Mapping[str, Any]]
+
 _SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
 # For counting tokens, encoding images and looking at the disk; who waits for the store has threads of its own.
 _THREADS = 32
@@ -53,10 +56,11 @@ def load_engines(entries: list[BaseModelEntry], settings: InferenceSettings) -> 
     from inference_service.denoising.step_engine import StepEngine
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = settings.inference_precision or ("bfloat16" if device.type == "cuda" else "float32")
     return {
         entry.name: StepEngine(
             entry,
-            load_base_model(entry, device),
+            load_base_model(entry, device, getattr(torch, precision)),
             settings.inference_batch_size,
             settings.inference_slot_rank,
             settings.inference_slot_bytes,
@@ -75,8 +79,8 @@ def load_checker(folder: Path) -> "SafetyChecker":
         raise StartError(f"{PREFIX}INFERENCE_CHECKER={folder}: {error}") from error
 
 
-async def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def main(load_engines: LoadEngines = load_engines) -> None:
+    """Serve until SIGTERM or SIGINT. load_engines: gives one by each entry's name; a benchmark brings others."""
     configure_logs()
     settings = read_settings(InferenceSettings, os.environ, OTHER_PROCESSES)
     try:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from base_models.catalog import PrecisionName
 from service_kit.settings import Address, StoreSettings
 
 OTHER_PROCESSES = ("TRAINER_", "DINOV2_", "CLIP_")
@@ -24,6 +25,9 @@ class InferenceSettings(BaseModel):
     """Where to serve gRPC health in plaintext, for probes."""
     inference_reflection: bool = True
     """Whether callers may list the services and messages."""
+    inference_precision: Annotated[PrecisionName | None, BeforeValidator(lambda value: value or None)] = None
+    """`float32`, `bfloat16` or `float16` for the base model, but for its autoencoder, which is float32 always. Default:
+    float32 on a CPU, bfloat16 on a GPU."""
     inference_batch_size: int = Field(default=16, ge=1, le=256)
     """Most images of the default size in one denoising step; fewer of larger ones. More is faster for all together, and
     takes more memory."""

@@ -20,7 +20,8 @@ from inference_service.engine import AppliedAdapter, Engine, Preview
 from inference_service.events import Accepted, Done, Event, FinishedImage, PreviewFile, Progress, Queued
 from inference_service.finishing import Finishing, Origin
 from inference_service.first_look import least_demand
-from inference_service.generation import GenerationDraft, GenerationRequest, WantedAdapter, check, project_of
+from inference_service.generation import GenerationDraft, GenerationRequest, WantedAdapter, project_of
+from inference_service.generation_check import check
 from inference_service.image_file import encode_preview
 from inference_service.outbox import finished
 from inference_service.start_pictures import ReadImage

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from personae.errors import InvalidRequest, Violation
+from personae.generation_options import GenerationOptions
 from personae.images import Image
-from personae.pictures import Picture, Source
+from personae.pictures import Picture
 from personae.resources import Adapter
 from personae.start_picture import start_picture
 from personae.training_config import TrainingConfig
 from personae.v1 import adapter_pb2, inference_pb2, trainer_pb2, training_pb2
-from personae.vocabulary import AdapterFormat, Delivery, ImageFormat, Scheduler, number
+from personae.vocabulary import AdapterFormat, number
 
 CHUNK_BYTES = 1024 * 1024
 """The contract's limit for one chunk."""
+
+_PREVIEW_EVERY = 5
 
 AdapterChoice = Adapter | str | tuple[Adapter | str, float]
 """An adapter, its name or its id; with a weight where it is not 1."""
@@ -120,49 +123,40 @@ def generate(
     *,
     adapters: Sequence[AdapterChoice],
     seeds: Seeds | None,
-    images_per_prompt: int | None,
-    base_model: str,
-    negative_prompt: str,
-    guidance_scale: float | None,
-    steps: int | None,
-    scheduler: Scheduler | None,
-    width: int | None,
-    height: int | None,
-    image_format: ImageFormat,
-    start: Source | None,
-    strength: float | None,
-    mask: Source | None,
-    delivery: Delivery,
-    preview_every: int,
+    has_previews: bool,
+    options: GenerationOptions,
 ) -> inference_pb2.GenerateRequest:
-    """A request for images. preview_every: 0 asks for no previews."""
+    """A request for images. Raises InvalidRequest, and TypeError for options that there are not."""
+    if unknown := options.keys() - GenerationOptions.__annotations__.keys():
+        raise TypeError(f"generate() got unexpected keyword arguments: {', '.join(sorted(unknown))}")
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    scheduler = options.get("scheduler")
     try:
         return inference_pb2.GenerateRequest(
             project=project,
-            base_model=base_model,
+            base_model=options.get("base_model", ""),
             adapters=[_adapter_weight(project, choice) for choice in adapters],
             prompts=[
                 inference_pb2.GenerateRequest.Prompt(text=text, seeds=own)
                 for text, own in zip(texts, _seeds_per_prompt(seeds, len(texts)), strict=True)
             ],
-            images_per_prompt=images_per_prompt,
-            negative_prompt=negative_prompt,
-            guidance_scale=guidance_scale,
-            steps=steps,
+            images_per_prompt=options.get("images_per_prompt"),
+            negative_prompt=options.get("negative_prompt", ""),
+            guidance_scale=options.get("guidance_scale"),
+            steps=options.get("steps"),
             scheduler=inference_pb2.Scheduler.ValueType(
                 number(inference_pb2.Scheduler.DESCRIPTOR, "scheduler", scheduler) if scheduler else 0
             ),
-            width=width,
-            height=height,
+            width=options.get("width"),
+            height=options.get("height"),
             format=inference_pb2.ImageFormat.ValueType(
-                number(inference_pb2.ImageFormat.DESCRIPTOR, "image_format", image_format)
+                number(inference_pb2.ImageFormat.DESCRIPTOR, "image_format", options.get("image_format", "png"))
             ),
-            start=start_picture(start, strength, mask),
+            start=start_picture(options.get("start"), options.get("strength"), options.get("mask")),
             delivery=inference_pb2.ImageDelivery.ValueType(
-                number(inference_pb2.ImageDelivery.DESCRIPTOR, "delivery", delivery)
+                number(inference_pb2.ImageDelivery.DESCRIPTOR, "delivery", options.get("delivery", "inline"))
             ),
-            preview_every=preview_every,
+            preview_every=options.get("preview_every", _PREVIEW_EVERY) if has_previews else 0,
         )
     except ValueError as error:
         raise InvalidRequest([Violation("generate", str(error))]) from None

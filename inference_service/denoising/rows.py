@@ -90,6 +90,12 @@ class Row:
         return self.path.steps[self.place]
 
     @property
+    def is_preview_due(self) -> bool:
+        """Whether its caller wants to see what it looks like now."""
+        every = self.job.request.preview_every
+        return every > 0 and self.place % every == 0 and not self.is_finished
+
+    @property
     def is_finished(self) -> bool:
         """Whether all steps are completed."""
         return self.place == len(self.path.steps)

@@ -17,6 +17,7 @@ from inference_service.denoising.adapted_layers import AdaptedLayers, adaptable_
 from inference_service.denoising.beginning import begin
 from inference_service.denoising.denoiser import Denoiser
 from inference_service.denoising.latent_decoding import LatentDecoder
+from inference_service.denoising.latent_preview import LatentPreview
 from inference_service.denoising.outfits import Outfit, SlottedAdapter, outfit, slotted
 from inference_service.denoising.prompt_encoding import PromptEncoder
 from inference_service.denoising.rows import Job, Row, RowGroup
@@ -54,7 +55,8 @@ class StepEngine:
         self._encoder = PromptEncoder(base, AdaptedLayers(text_layers, self._text_bank))
         self._decoder = LatentDecoder(base, batch_size)
         denoise = Denoiser(base, AdaptedLayers(layers, self._bank)).advance
-        self._loop = StepLoop(denoise, self._decoder.decode, self._limit, slots)
+        draw = LatentPreview.fit(base).draw
+        self._loop = StepLoop(denoise, self._decoder.decode, draw, self._limit, slots)
         self._wake = threading.Condition()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="denoising", daemon=True)

@@ -9,11 +9,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from inference_service.denoising.batch_thread import in_halves
 from inference_service.denoising.row_queue import RowQueue
 from inference_service.denoising.rows import Job, Row, RowGroup
+from inference_service.engine import Preview
 from inference_service.events import Progress
 from service_kit.errors import TryLater
 
@@ -36,7 +40,8 @@ class EngineCounters:
 class StepLoop:
     """One base model's loop. `add` may be called from any thread, all else by the one that steps.
 
-    advance: takes rows of one group a step further. finished: is given every row that has made its last step.
+    advance: takes rows of one group a step further. finished: is given every row that has made its last step. draw:
+    pixels_HWC of a preview from the clean latents_CHW that a step saw; it waits for the device, so previews cost.
     limit: most rows of a group in one forward pass. slots: most different adapters in one.
     """
 
@@ -44,12 +49,14 @@ class StepLoop:
         self,
         advance: Callable[[Sequence[Row]], None],
         finished: Callable[[Row], None],
+        draw: Callable[[Tensor], NDArray[np.uint8]],
         limit: Callable[[RowGroup], int],
         slots: int,
     ) -> None:
         self.counters = EngineCounters()
         self._advance = advance
         self._finished = finished
+        self._draw = draw
         self._limit = limit
         self._slots = slots
         self._queue: RowQueue[Row] = RowQueue()
@@ -86,10 +93,17 @@ class StepLoop:
         self.counters.images += len(rows)
         self.counters.adapters += len({garment.digest for row in rows for garment in row.job.outfit})
         _tell_progress(rows)
+        self._tell_previews(rows)
         finished = [row for row in rows if row.is_finished]
         self._queue.remove(finished)
         for row in finished:
             self._finished(row)
+
+    def _tell_previews(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if row.is_preview_due:
+                assert row.last_clean_CHW is not None
+                row.job.tell(Preview(row.task, row.place, self._draw(row.last_clean_CHW)))
 
     def _failed(self, rows: Sequence[Row], error: Exception) -> None:
         ran_out = isinstance(error, torch.OutOfMemoryError)

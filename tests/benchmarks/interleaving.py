@@ -4,7 +4,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ class Times:
 
     def in_words(self) -> str:
         """Two cells of a table: medians, with the range of the rounds."""
-        return f"{_spread(self.clock_s)} | {_spread(self.processor_s)}"
+        return f"{spread(self.clock_s)} | {spread(self.processor_s)}"
 
 
 def interleaved(peers: Mapping[str, Callable[[], object]], rounds: int, steps: int) -> dict[str, Times]:
@@ -41,7 +41,7 @@ def interleaved(peers: Mapping[str, Callable[[], object]], rounds: int, steps: i
 
 def ratio(one: list[float], other: list[float]) -> str:
     """How many times `other` goes into `one`: the median of the rounds' ratios, with their range."""
-    return _spread([a / b for a, b in zip(one, other, strict=True)], digits=2)
+    return spread([a / b for a, b in zip(one, other, strict=True)], digits=2)
 
 
 def hardware(device: torch.device) -> str:
@@ -63,7 +63,8 @@ def _clock_s() -> float:
     return time.perf_counter()
 
 
-def _spread(values: list[float], digits: int = 3) -> str:
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """The median, with the range."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 

@@ -12,28 +12,52 @@ from personae.v1 import training_pb2 as pb
 from tests.benchmarks.end_to_end import spent
 
 ROOT = Path(__file__).parents[2]
-GPU = [sys.executable, "-m", "tests.benchmarks.training_speed_gpu"]
+TRAINING_GPU, SERVING, SERVING_GPU = (
+    f"tests.benchmarks.{name}" for name in ("training_speed_gpu", "serving_speed", "serving_speed_gpu")
+)
+SERVING_TABLES = ("| load_lora_weights |", "| set_adapters |", "| grouped by adapter |", "| ours |", "at least 100.00%")
 
 
-def bench(*arguments: str) -> str:
-    """What the GPU bench prints where no GPU is seen."""
+def bench(module: str, *arguments: str) -> str:
+    """What a bench prints where no GPU is seen."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*GPU, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
-def test_without_a_gpu_its_bench_says_so() -> None:
-    assert bench() == "skipped: there is no GPU that torch can use here\n"
+@pytest.mark.parametrize("module", [TRAINING_GPU, SERVING_GPU])
+def test_without_a_gpu_its_bench_says_so(module: str) -> None:
+    assert bench(module) == "skipped: there is no GPU that torch can use here\n"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["sd15", "sdxl"])
 def test_the_bench_of_the_gpu_compares_losses_and_times_both_loops_and_a_training(model: str) -> None:
-    said = bench("--tiny", "--only", model, "--rounds", "1", "--steps", "1", "--training-steps", "2")
+    said = bench(TRAINING_GPU, "--tiny", "--only", model, "--rounds", "1", "--steps", "1", "--training-steps", "2")
     assert f"## {model}\n" in said
     for part in ("step 10: stock", "apart", "| stock |", "| ours |", "stock takes", "| steps |", "| in all |"):
         assert part in said
+
+
+@pytest.mark.slow
+def test_the_serving_bench_of_the_gpu_compares_pictures_and_times_all_engines() -> None:
+    budget = ("--rounds", "1", "--seconds", "10", "--waiting", "4", "--adapters", "4", "--steps", "2")
+    said = bench(SERVING_GPU, "--tiny", *budget)
+    for part in (*SERVING_TABLES, "times set_adapters: "):
+        assert part in said
+
+
+@pytest.mark.slow
+def test_the_serving_bench_compares_pictures_and_times_all_engines_over_real_ports(tmp_path: Path) -> None:
+    output = tmp_path / "said.md"
+    budget = ("--rounds", "1", "--seconds", "8", "--load-seconds", "4", "--waiting", "4", "--adapters", "4")
+    said = bench(SERVING, *budget, "--steps", "2", "--output", str(output))
+    headings = ("## Throughput: ", "## Latency: ", "## Small among large: ", "## A miss: ", "| ours, no adapters |")
+    for part in (*SERVING_TABLES, *headings, "ours, of its upper bound: "):
+        assert part in said
+    assert output.read_text() == said
 
 
 def event(at_s: float, **kind: object) -> pb.TrainingEvent:

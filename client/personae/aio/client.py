@@ -17,15 +17,16 @@ from personae.aio.training import Training
 from personae.connection import needed
 from personae.download import Download, PartFile, export_place
 from personae.generation import Generation, OnPreview, OnProgress
+from personae.generation_options import GenerationOptions
 from personae.images import Image, ImageOrigin
 from personae.patience import Patience
-from personae.pictures import Source, Sources, gather
+from personae.pictures import Sources, gather
 from personae.requests import AdapterChoice, Seeds
 from personae.resources import Adapter, Dataset, ServedAdapter, TrainingPlan
 from personae.training_config import TrainingConfig
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
 from personae.v1.trainer_pb2_grpc import TrainerServiceStub
-from personae.vocabulary import AdapterFormat, Delivery, ImageFormat, Scheduler
+from personae.vocabulary import AdapterFormat
 
 
 class Client:
@@ -250,22 +251,9 @@ class Client:
         adapter: AdapterChoice | None = None,
         adapters: Sequence[AdapterChoice] = (),
         seeds: Seeds | None = None,
-        images_per_prompt: int | None = None,
-        base_model: str = "",
-        negative_prompt: str = "",
-        guidance_scale: float | None = None,
-        steps: int | None = None,
-        scheduler: Scheduler | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        image_format: ImageFormat = "png",
-        start: Source | None = None,
-        strength: float | None = None,
-        mask: Source | None = None,
-        delivery: Delivery = "inline",
         on_progress: OnProgress | None = None,
         on_preview: OnPreview | None = None,
-        preview_every: int = 5,
+        **options: Unpack[GenerationOptions],
     ) -> AsyncGenerator[Image, None]:
         """Generate images; yield each as soon as it is finished, in any order. Leaving the iterator cancels the rest.
 
@@ -274,12 +262,7 @@ class Client:
         to 2; none means the base model alone.
         seeds: one image for each seed of each prompt, `[1, 2]` for all prompts, `[[1], [2]]` for each its own; where
         there are none, the server draws `images_per_prompt` for each prompt, and the images carry them.
-        start: a picture to start from instead of noise: a path, a file's bytes, a Pillow image, or the full name of one
-        in a dataset. strength: how far images may leave it, above 0 to 1; 0.8 where None, with a mask 1.
-        mask: likewise, of the same proportions: only what is white in it is drawn anew.
-        delivery: `bucket` leaves the files there, at `Image.uri`, for programs with credentials of the bucket.
-        on_preview: told of what each image looks like so far, every `preview_every` denoising steps.
-        Whatever is None or empty is the base model's own choice.
+        on_preview: told of what each image looks like so far, now and then. options: see GenerationOptions.
         """
         inference = needed(self._inference, "inference")
         request = requests.generate(
@@ -287,20 +270,8 @@ class Client:
             prompts,
             adapters=[*([] if adapter is None else [adapter]), *adapters],
             seeds=seeds,
-            images_per_prompt=images_per_prompt,
-            base_model=base_model,
-            negative_prompt=negative_prompt,
-            guidance_scale=guidance_scale,
-            steps=steps,
-            scheduler=scheduler,
-            width=width,
-            height=height,
-            image_format=image_format,
-            start=start,
-            strength=strength,
-            mask=mask,
-            delivery=delivery,
-            preview_every=preview_every if on_preview else 0,
+            has_previews=on_preview is not None,
+            options=options,
         )
         return inference.follow(Generation(request, on_progress, on_preview, inference.patience))
 

@@ -37,7 +37,8 @@ class StepRows:
         self.encoder = PromptEncoder(base, AdaptedLayers(text_layers, self.text_bank))
         self.finished: list[Row] = []
         self.told: list[Any] = []
-        self.loop = StepLoop(Denoiser(base, self.layers).advance, self.finished.append, lambda group: batch, slots)
+        advance = Denoiser(base, self.layers).advance
+        self.loop = StepLoop(advance, self.finished.append, self._no_preview, lambda group: batch, slots)
 
     def add(self, request: GenerationRequest, worn: Sequence[tuple[bytes, float]] = ()) -> Job:
         """Have a request join."""
@@ -62,6 +63,9 @@ class StepRows:
     def close(self) -> None:
         """Stop the thread that encodes prompts."""
         self.encoder.close()
+
+    def _no_preview(self, clean_CHW: Tensor) -> Any:
+        raise AssertionError("nobody asked for a preview")
 
     def _read(self, body: bytes) -> dict[str, Tensor]:
         return read_adapter(body, self.base.adaptable)

@@ -16,8 +16,8 @@ from inference_service.generation import (
     ImageTask,
     Prompt,
     PromptDraft,
-    check,
 )
+from inference_service.generation_check import check
 from service_kit.errors import InvalidRequest
 from service_kit.names import AdapterName, AdapterVersionName, DatasetImageName
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from base_models.pipelines import adaptable_modules
 from inference_service.denoising.rows import Job, Row
 from inference_service.denoising.step_loop import StepLoop
 from inference_service.denoising.trajectories import trajectory
+from inference_service.engine import Preview
 from service_kit.errors import TryLater
 from tests.random_adapter import ATTENTION, random_adapter
 from tests.unit.inference.quick_requests import quick_request
@@ -28,11 +30,13 @@ class Bench:
         self.passes: list[list[int]] = []
         self.finished: list[int] = []
         self.fails: Callable[[Sequence[Row]], Exception | None] = lambda rows: None
-        self.loop = StepLoop(self._advance, lambda row: self.finished.append(row.task.seed), lambda group: limit, 8)
+        self.loop = StepLoop(
+            self._advance, lambda row: self.finished.append(row.task.seed), self._draw, lambda group: limit, 8
+        )
 
-    def add(self, *seeds: int, size: int = 8) -> tuple[Job, list[Any]]:
+    def add(self, *seeds: int, size: int = 8, preview_every: int = 0) -> tuple[Job, list[Any]]:
         told: list[Any] = []
-        job = Job(quick_request(*seeds, steps=STEPS), (), told.append)
+        job = Job(quick_request(*seeds, steps=STEPS, preview_every=preview_every), (), told.append)
         path = trajectory("ddim", CONFIG, STEPS)
         conditioning = {"prompt_BTD": torch.zeros(1, 1, 1)}
         latents = torch.zeros(4, size, size)
@@ -43,6 +47,9 @@ class Bench:
         while self.loop.step():
             pass
 
+    def _draw(self, clean_CHW: torch.Tensor) -> Any:
+        return np.full((4, 4, 3), clean_CHW[0, 0, 0], np.uint8)
+
     def _advance(self, rows: Sequence[Row]) -> None:
         error = self.fails(rows)
         if error is not None:
@@ -50,6 +57,7 @@ class Bench:
         self.passes.append([row.task.seed for row in rows])
         for row in rows:
             row.place += 1
+            row.last_clean_CHW = torch.full((4, 8, 8), float(row.place))
 
 
 def test_out_of_memory_halves_the_batch_and_every_image_is_finished() -> None:
@@ -109,6 +117,17 @@ def test_a_request_that_is_given_up_frees_its_rows_within_a_step() -> None:
     bench.run()
     assert bench.passes == [[1, 2], *[[3, 4]] * STEPS]
     assert bench.finished == [3, 4]
+
+
+def test_previews_show_what_every_so_manyth_step_saw_but_the_last() -> None:
+    bench = Bench()
+    _, told = bench.add(1, 2, preview_every=2)
+    _, quiet = bench.add(3)
+    bench.run()
+    previews = [event for event in told if isinstance(event, Preview)]
+    assert [(preview.task.seed, preview.completed_steps) for preview in previews] == [(1, 2), (2, 2)]
+    assert (previews[0].pixels_HWC == 2).all()
+    assert not any(isinstance(event, Preview) for event in quiet)
 
 
 @pytest.fixture(scope="module")
