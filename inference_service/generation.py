@@ -1,7 +1,7 @@
 """A request for images, before and after its check, and the bounds of what may be asked for.
 
-A `GenerationDraft` is what a caller sent. `generation_check.py` turns it into a `GenerationRequest`, in which nothing is
-missing.
+A `GenerationDraft` is what a caller sent. `generation_check.py` turns it into a `GenerationRequest`, in which nothing
+is missing.
 """
 
 from dataclasses import dataclass

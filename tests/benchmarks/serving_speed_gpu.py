@@ -3,9 +3,9 @@
 usage: python -m tests.benchmarks.serving_speed_gpu [--rounds N] [--seconds S] [--adapters N] [--tiny]
 
 Random weights in the shapes of Stable Diffusion 1.5 at 512 pixels and of SDXL at 1024, 30 steps with guidance;
-engines are called through their port, in this process. First all draw plain diffusers' pictures in float32; then they take turns in
-bfloat16. `--tiny` runs all of it on a model for any machine, for the sake of this file. Without a GPU it says so, and
-that is no failure.
+engines are called through their port, in this process. First all draw plain diffusers' pictures in float32; then they
+take turns in bfloat16. `--tiny` runs all of it on a model for any machine, for the sake of this file. Without a GPU it
+says so, and that is no failure.
 """
 
 import argparse
