@@ -221,6 +221,6 @@ def test_an_adapter_that_is_deleted_ends_its_requests_and_no_others(tmp_path: Pa
         assert serving.engine.computed == []
         serving.engine.gate.set()
         assert (await rest_of(other))[-1].HasField("done")
-        assert serving.studio.admission.waiting == 0
+        assert serving.studio.admission.cost_waiting == 0
 
     serve(tmp_path, scenario, bucket=store)

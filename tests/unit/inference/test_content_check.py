@@ -100,7 +100,7 @@ def test_a_checker_that_fails_lets_no_picture_out_and_serving_goes_on(tmp_path: 
         assert caught.value.code() == grpc.StatusCode.INTERNAL
         assert "secret" not in (caught.value.details() or "")
         assert list(serving.store.keys("")) == []
-        assert serving.studio.admission.waiting == 0
+        assert serving.studio.admission.cost_waiting == 0
         checker.failure = None
         messages = await serving.generate(ask(*range(8)))
         refused = {m.image.seed for m in messages if m.HasField("image") and not m.image.digest}

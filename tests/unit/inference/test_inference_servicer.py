@@ -174,7 +174,7 @@ def test_a_client_that_leaves_between_images_frees_the_engine(tmp_path: Path) ->
         assert len(serving.engine.computed) == 3
         assert len([m for m in await serving.generate(ask(*range(64))) if m.HasField("image")]) == 64
 
-    serve(tmp_path, scenario, limit=64)
+    serve(tmp_path, scenario)
 
 
 def test_adapters_reach_the_engine_with_their_weights(tmp_path: Path) -> None:

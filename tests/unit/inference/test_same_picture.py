@@ -64,8 +64,17 @@ def _neighbour(index: int, scheduler: SchedulerName) -> GenerationRequest:
     )
 
 
-@pytest.mark.parametrize("ranks", [(4,), (16, 2, 8)], ids=["equal-ranks", "mixed-ranks"])
-@pytest.mark.parametrize("popularity", POPULARITY)
+@pytest.mark.parametrize(
+    ("popularity", "ranks"),
+    [
+        ("distinct", (16, 2, 8)),
+        ("skewed", (4,)),
+        pytest.param("distinct", (4,), marks=pytest.mark.slow),
+        pytest.param("skewed", (16, 2, 8), marks=pytest.mark.slow),
+        pytest.param("identical", (4,), marks=pytest.mark.slow),
+        pytest.param("identical", (16, 2, 8), marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("scheduler", get_args(SchedulerName))
 def test_a_request_is_the_same_alone_among_seven_others_and_in_diffusers(
     steps: StepRows, plain_pipeline: Any, scheduler: SchedulerName, popularity: str, ranks: tuple[int, ...]
