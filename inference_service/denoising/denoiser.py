@@ -22,6 +22,7 @@ class Denoiser:
     def __init__(self, base: BaseModel, layers: AdaptedLayers) -> None:
         self._base = base
         self._layers = layers
+        self._previous: torch.cuda.Event | None = None
 
     @torch.inference_mode()
     def advance(self, rows: Sequence[Row]) -> None:
@@ -68,6 +69,17 @@ class Denoiser:
             row.place += 1
             row.latents_CHW = latents_CHW if row.kept is None else _outside_kept(row, row.kept, latents_CHW)
             row.last_clean_CHW = clean_CHW
+        self._wait_for_previous()
+
+    def _wait_for_previous(self) -> None:
+        """On a GPU, have one step under way while the next is prepared, and no more: who joins or leaves is not to wait
+        behind steps that were launched long ago."""
+        if self._base.device.type == "cuda":
+            event = torch.cuda.Event()
+            event.record()
+            if self._previous is not None:
+                self._previous.synchronize()
+            self._previous = event
 
 
 def _outside_kept(row: Row, kept: Kept, latents_CHW: Tensor) -> Tensor:

@@ -52,6 +52,8 @@ class PromptEncoder:
                 self._answers.move_to_end(prompt.key)
                 return known
             self._answers[prompt.key] = prompt.answer
+        # Said to be running from the start, so that nobody who gives up waiting cancels it for the others.
+        prompt.answer.set_running_or_notify_cancel()
         self._thread.put(prompt)
         return prompt.answer
 

@@ -4,6 +4,7 @@ Its one rule: the thread that steps does nothing else; others pack adapters, enc
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
@@ -19,12 +20,15 @@ from inference_service.denoising.denoiser import Denoiser
 from inference_service.denoising.latent_decoding import LatentDecoder
 from inference_service.denoising.latent_preview import LatentPreview
 from inference_service.denoising.outfits import Outfit, SlottedAdapter, outfit, slotted
+from inference_service.denoising.previewing import Previewer
 from inference_service.denoising.prompt_encoding import PromptEncoder
 from inference_service.denoising.rows import Job, Row, RowGroup
 from inference_service.denoising.slots import SlotBank, SlotLayout
 from inference_service.denoising.step_loop import EngineCounters, StepLoop
 from inference_service.engine import AppliedAdapter, EngineEvent, HostAdapter, Picture
 from inference_service.generation import MAX_ADAPTERS, GenerationRequest
+
+_logger = logging.getLogger(__name__)
 
 
 class StepEngine:
@@ -55,8 +59,8 @@ class StepEngine:
         self._encoder = PromptEncoder(base, AdaptedLayers(text_layers, self._text_bank))
         self._decoder = LatentDecoder(base, batch_size)
         denoise = Denoiser(base, AdaptedLayers(layers, self._bank)).advance
-        draw = LatentPreview.fit(base).draw
-        self._loop = StepLoop(denoise, self._decoder.decode, draw, self._limit, slots)
+        self._previewer = Previewer(LatentPreview.fit(base))
+        self._loop = StepLoop(denoise, self._decoder.decode, self._previewer.draw, self._limit, slots)
         self._wake = threading.Condition()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="denoising", daemon=True)
@@ -108,6 +112,7 @@ class StepEngine:
         self._thread.join()
         self._encoder.close()
         self._decoder.close()
+        self._previewer.close()
 
     async def _begin(self, job: Job, text_outfit: Outfit) -> list[Row]:
         request = job.request
@@ -125,7 +130,13 @@ class StepEngine:
 
     def _run(self) -> None:
         while not self._is_closed:
-            if not self._loop.step():
+            try:
+                is_idle = not self._loop.step()
+            except Exception as error:
+                _logger.exception("a step failed; its requests end, and the engine goes on")
+                self._loop.fail_all(error)
+                continue
+            if is_idle:
                 with self._wake:
                     self._wake.wait_for(lambda: self._is_closed or self._loop.has_arrivals)
 

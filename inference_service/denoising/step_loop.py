@@ -9,15 +9,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from inference_service.denoising.batch_thread import in_halves
 from inference_service.denoising.row_queue import RowQueue
 from inference_service.denoising.rows import Job, Row, RowGroup
-from inference_service.engine import Preview
 from inference_service.events import Progress
 from service_kit.errors import TryLater
 
@@ -40,8 +36,8 @@ class EngineCounters:
 class StepLoop:
     """One base model's loop. `add` may be called from any thread, all else by the one that steps.
 
-    advance: takes rows of one group a step further. finished: is given every row that has made its last step. draw:
-    pixels_HWC of a preview from the clean latents_CHW that a step saw; it waits for the device, so previews cost.
+    advance: takes rows of one group a step further. finished: is given every row that has made its last step. draw: is
+    given every row of which a preview is due.
     limit: most rows of a group in one forward pass. slots: most different adapters in one.
     """
 
@@ -49,7 +45,7 @@ class StepLoop:
         self,
         advance: Callable[[Sequence[Row]], None],
         finished: Callable[[Row], None],
-        draw: Callable[[Tensor], NDArray[np.uint8]],
+        draw: Callable[[Row], None],
         limit: Callable[[RowGroup], int],
         slots: int,
     ) -> None:
@@ -83,30 +79,41 @@ class StepLoop:
         if not rows:
             return False
         _tell_progress([row for row in rows if row.place == 0])
-        in_halves(rows, self._forward, self._failed)
+        advanced: list[Row] = []
+
+        def attempt(some: Sequence[Row]) -> None:
+            self._advance(some)
+            advanced.extend(some)
+            self._count(some)
+
+        in_halves(rows, attempt, self._failed)
+        self._queue.served(sum(row.step_work for row in advanced))
+        _tell_progress(advanced)
+        for row in advanced:
+            if row.is_preview_due:
+                self._draw(row)
+        finished = [row for row in advanced if row.is_finished]
+        for row in finished:
+            self._finished(row)
+        self._queue.remove(finished)
         return True
 
-    def _forward(self, rows: Sequence[Row]) -> None:
-        self._advance(rows)
-        self._queue.served(sum(row.step_work for row in rows))
+    def fail_all(self, error: Exception) -> None:
+        """End all requests with an error: a step failed in a way that is nobody's own."""
+        for row in self._queue.rows():
+            if not row.job.is_abandoned:
+                row.job.fail(error)
+
+    def _count(self, rows: Sequence[Row]) -> None:
         self.counters.forwards += 1
         self.counters.images += len(rows)
         self.counters.adapters += len({garment.digest for row in rows for garment in row.job.outfit})
-        _tell_progress(rows)
-        self._tell_previews(rows)
-        finished = [row for row in rows if row.is_finished]
-        self._queue.remove(finished)
-        for row in finished:
-            self._finished(row)
-
-    def _tell_previews(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            if row.is_preview_due:
-                assert row.last_clean_CHW is not None
-                row.job.tell(Preview(row.task, row.place, self._draw(row.last_clean_CHW)))
 
     def _failed(self, rows: Sequence[Row], error: Exception) -> None:
         ran_out = isinstance(error, torch.OutOfMemoryError)
+        if ran_out:
+            # What other sizes left behind; nothing where there is no GPU.
+            torch.cuda.empty_cache()
         if ran_out and len(rows) > 1:
             group = rows[0].group
             self._reduced[group] = (len(rows) + 1) // 2

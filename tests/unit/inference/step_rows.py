@@ -64,7 +64,7 @@ class StepRows:
         """Stop the thread that encodes prompts."""
         self.encoder.close()
 
-    def _no_preview(self, clean_CHW: Tensor) -> Any:
+    def _no_preview(self, row: Row) -> None:
         raise AssertionError("nobody asked for a preview")
 
     def _read(self, body: bytes) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Prompts are encoded once, in batches, and a failing one fails alone."""
 
+import asyncio
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -63,6 +64,24 @@ def test_a_prompt_that_fails_fails_alone_and_is_tried_again_when_asked_again() -
         with pytest.raises(ValueError, match="cannot be encoded"):
             encoder.encode("broken", ()).result(PATIENCE_S)
         assert len(base.batches) == tried + 1
+    finally:
+        encoder.close()
+
+
+def test_who_gives_up_waiting_takes_nothing_from_the_others() -> None:
+    base = CountingBase()
+    encoder = PromptEncoder(base, NoLayers())  # type: ignore[arg-type]
+
+    async def scenario() -> float:
+        impatient, patient = (asyncio.wrap_future(encoder.encode("a", ())) for _ in range(2))
+        impatient.cancel()
+        await asyncio.sleep(0)
+        base.gate.set()
+        async with asyncio.timeout(PATIENCE_S):
+            return (await patient)["prompt_BTD"].item()
+
+    try:
+        assert asyncio.run(scenario()) == 1
     finally:
         encoder.close()
 

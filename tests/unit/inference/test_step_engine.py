@@ -8,9 +8,10 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from inference_service.denoising.step_engine import StepEngine
-from inference_service.engine import EngineEvent, Picture
+from inference_service.engine import EngineEvent, Picture, Preview
 from inference_service.events import Progress
 from inference_service.generation import Prompt
 from tests.unit.inference.engine_calls import assert_equal_pictures, far_apart, generated, pictures_of
@@ -40,6 +41,24 @@ def test_progress_counts_every_step_of_every_image(engine: StepEngine) -> None:
     ]
     for image in range(4):
         assert [step for index, step in told if index == image] == list(range(5))
+
+
+def test_previews_look_like_the_pictures_that_they_come_before(engine: StepEngine) -> None:
+    results = generated(engine, quick_request(3, 4, steps=8, preview_every=3))
+    previews = [result for result in results if isinstance(result, Preview)]
+    told = sorted((preview.task.seed, preview.completed_steps) for preview in previews)
+    assert told == [(3, 3), (3, 6), (4, 3), (4, 6)]
+    final = pictures_of(results)
+    for preview in (preview for preview in previews if preview.completed_steps == 6):
+        height, width = preview.pixels_HWC.shape[:2]
+        seed = preview.task.seed
+        own, other = (
+            np.asarray(Image.fromarray(final[which]).resize((width, height), Image.Resampling.BOX))
+            for which in (seed, 7 - seed)
+        )
+        likeness, unlikeness = (np.corrcoef(preview.pixels_HWC.ravel(), shown.ravel())[0, 1] for shown in (own, other))
+        assert likeness > 0.8
+        assert likeness > unlikeness
 
 
 def test_an_image_does_not_depend_on_its_group(engine: StepEngine) -> None:
