@@ -3,12 +3,15 @@
 Its one rule: nobody fails for another. A batch that fails is halved until those that fail are alone.
 """
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
 
 
 def in_halves(
@@ -53,6 +56,13 @@ class BatchThread(Generic[T]):
         self._items.put(None)
         self._thread.join()
 
+    def _work(self, batch: Sequence[T]) -> None:
+        try:
+            in_halves(batch, self._attempt, self._failed)
+        except Exception:
+            # A defect in telling of a failure; whoever comes next is still to be served.
+            _logger.exception("a batch of %s failed, and so did telling of it", self._thread.name)
+
     def _run(self) -> None:
         while (item := self._items.get()) is not None:
             groups: dict[Hashable, list[T]] = {self._group(item): [item]}
@@ -64,6 +74,6 @@ class BatchThread(Generic[T]):
                     groups.setdefault(self._group(following), []).append(following)
             for items in groups.values():
                 for start in range(0, len(items), self._most):
-                    in_halves(items[start : start + self._most], self._attempt, self._failed)
+                    self._work(items[start : start + self._most])
             if is_closed:
                 return
