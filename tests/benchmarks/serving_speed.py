@@ -23,7 +23,7 @@ from base_models.catalog import BUNDLED, BaseModelEntry, describe
 from base_models.pipelines import adaptable_modules, load_pipeline
 from tests.benchmarks.interleaving import hardware, spread
 from tests.benchmarks.serving_contestants import Contestant, adapter_name, over_the_wire, running_services
-from tests.benchmarks.serving_engines.factories import FACTORIES, GROUPED, MOST_TOGETHER, OURS, SET_ADAPTERS
+from tests.benchmarks.serving_engines.factories import FACTORIES, GROUPED, MOST_TOGETHER, OURS
 from tests.benchmarks.serving_equality import assert_equal, drawn_plainly, to_compare
 from tests.benchmarks.serving_latency import (
     Mix,
@@ -34,7 +34,7 @@ from tests.benchmarks.serving_latency import (
     together,
 )
 from tests.benchmarks.serving_load import Kind, distinct, identical, planned, power_law, uniform, zipf
-from tests.benchmarks.serving_throughput import Work, held_against, measure_throughput, ratios, throughput_table
+from tests.benchmarks.serving_throughput import held_against, measure_throughput, ratios, throughput_table
 from tests.benchmarks.serving_turns import one_by_one
 from tests.bucket_adapters import publish
 from tests.random_adapter import ATTENTION, random_adapter
@@ -48,7 +48,7 @@ NEW_ADAPTERS = 3
 LOAD = 0.8
 """Of the most that the grouped engine sustains."""
 PATIENCE = 5.0
-"""For goodput: times what a request takes that is alone, with `set_adapters`."""
+"""For goodput: times what a request takes that is alone, grouped by adapter."""
 POPULARITIES = {"Zipf 1.5": zipf(1.5), "power law 0.3": power_law(0.3), "identical": identical, "distinct": distinct}
 # More than any turn can use up.
 _MANY = 4096
@@ -76,10 +76,10 @@ class Bench:
         for contestant in self.contestants.values():
             await one_by_one(contestant.ask, plan)
         alone = planned([(self.kind, 1.0)], self.budget.adapters, uniform, 3, seed=0)
-        turn = await one_by_one(self.contestants[SET_ADAPTERS].ask, alone)
+        turn = await one_by_one(self.contestants[GROUPED].ask, alone)
         return statistics.median(one.latency_s for one in turn.asked)
 
-    async def throughput(self) -> dict[str, Work]:
+    async def throughput(self) -> None:
         """Uniform popularity, everybody."""
         budget, peers = self.budget, {**self.contestants, UPPER_BOUND: self.contestants[OURS]}
         plans = {
@@ -92,7 +92,6 @@ class Bench:
         ours = works[OURS].images_per_s
         print(held_against(f"ours, times {GROUPED}", ratios(ours, works[GROUPED].images_per_s), 1.5, is_least=True))
         print(held_against("ours, of its upper bound", ratios(ours, works[UPPER_BOUND].images_per_s), 0.85, True))
-        return works
 
     async def popularities(self) -> None:
         """The two strongest, one round each."""
@@ -136,13 +135,16 @@ class Bench:
             print(f"| {name} | {await measure_misses(contestant, self.kind, new)} |", flush=True)
 
 
-async def _measure(bench: Bench) -> None:
+async def _measure(bench: Bench, only: str | None) -> None:
     alone_s = await bench.warm_up()
-    print(f"a request alone, with {SET_ADAPTERS}: {alone_s:.2f} s")
-    works = await bench.throughput()
-    await bench.popularities()
+    print(f"a request alone, with {GROUPED}: {alone_s:.2f} s")
+    if only != "latency":
+        await bench.throughput()
+        await bench.popularities()
+    if only == "throughput":
+        return
     usual: Mix = [(bench.kind, 1.0)]
-    sustained = statistics.median(works[GROUPED].images_per_s)
+    sustained = await bench.sustained(usual)
     await bench.latency("Latency", usual, sustained, PATIENCE * alone_s, "usual", 0.6)
     mix = bench.small_among_large
     sustained = await bench.sustained(mix)
@@ -169,14 +171,15 @@ def _run(budget: argparse.Namespace, folder: Path) -> None:
         requests = to_compare([bench.kind, *(kind for kind, _ in bench.small_among_large)])
         least = await assert_equal(contestants, requests, drawn_plainly(entry, CPU, folder, bodies, requests))
         print(f"\nThe same pictures as plain diffusers: at least {least:.2%} of values within 1/255.\n", flush=True)
-        await _measure(bench)
+        await _measure(bench, budget.only)
 
     with running_store(folder) as store:
         digest = entry.digest()
         for number, body in enumerate(bodies):
             publish(store.store, adapter_name(number), body, entry.name, digest)
         settings = {"PERSONAE_BASE_MODELS": entry.name}
-        with running_services(list(FACTORIES), store, folder, settings) as addresses:
+        names = [GROUPED, OURS] if budget.only == "latency" else list(FACTORIES)
+        with running_services(names, store, folder, settings) as addresses:
             asyncio.run(compare_and_measure(addresses))
 
 
@@ -207,12 +210,13 @@ def printing_to(path: Path | None) -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=12, help="of a turn with a fixed number waiting")
+    parser.add_argument("--seconds", type=float, default=20, help="of a turn with a fixed number waiting")
     parser.add_argument("--load-seconds", type=float, default=36, help="of a turn in which requests arrive")
     parser.add_argument("--waiting", type=int, default=32)
     parser.add_argument("--adapters", type=int, default=64)
     parser.add_argument("--steps", type=int, help="of the usual request; default: the base model's")
     parser.add_argument("--cv", type=float, default=1.0, help="of the gaps between arrivals; more comes in bursts")
+    parser.add_argument("--only", choices=("throughput", "latency"), help="one half; default: both")
     parser.add_argument("--output", type=Path, help="a file for what is printed")
     budget = parser.parse_args()
     with printing_to(budget.output), tempfile.TemporaryDirectory() as name:

@@ -9,7 +9,7 @@ import torch
 
 import personae
 from base_models.catalog import read_allow_list
-from base_models.stable_diffusion import adaptable_modules, load_pipeline
+from base_models.pipelines import adaptable_modules, load_pipeline
 from service_kit import schema
 from service_kit.names import AdapterVersionName
 from tests.bucket_adapters import publish
