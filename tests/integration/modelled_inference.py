@@ -9,6 +9,8 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,19 @@ import numpy as np
 
 from base_models.catalog import read_allow_list
 from inference_service.adapter_cache import AdapterCache
+from inference_service.adapter_uses import AdapterUses
 from inference_service.adapters import Adapters
 from inference_service.admission import Admission, Limits
 from inference_service.engine import AppliedAdapter, HostAdapter, Picture
 from inference_service.events import Progress
+from inference_service.finishing import Finishing
 from inference_service.generation import GenerationRequest
+from inference_service.host_adapters import HostAdapters
+from inference_service.ledger import Ledger
+from inference_service.manifests import Manifests
+from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
+from inference_service.start_pictures import read_dataset_image
 from inference_service.studio import ServedBaseModel, Studio
 from personae.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from service_kit.error_status import ErrorInterceptor
@@ -115,10 +124,17 @@ async def main() -> None:
     engine, store = ModelEngine(), MemoryStore()
     entry = read_allow_list(["toon-64"])["toon-64"]
     base = ServedBaseModel(entry, "d" * 64, lambda text: len(text.split()), engine)
-    adapters = Adapters(store, AdapterCache(store, Path(tempfile.mkdtemp()), max_bytes=0), time.monotonic)
-    studio = Studio({entry.name: base}, adapters, Admission(LIMITS, time.monotonic), time.monotonic)
+    served = {entry.name: base}
+    cache = AdapterCache(store, Path(tempfile.mkdtemp()), max_bytes=0)
+    host, uses = HostAdapters(cache, 0, time.monotonic), AdapterUses(lambda: datetime.now(UTC))
+    adapters = Adapters(Manifests(store, time.monotonic), host, uses)
+    ledger = Ledger(store, lambda: datetime.now(UTC))
+    finishing = Finishing(store, "bucket", ledger, None)
+    admission = Admission(LIMITS, time.monotonic)
+    studio = Studio(served, adapters, admission, finishing, time.monotonic, partial(read_dataset_image, store))
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
-    add_InferenceServiceServicer_to_server(InferenceServicer(studio), server)  # type: ignore[abstract]
+    servicer = InferenceServicer(studio, ServedAdapters(served, adapters, uses, host, cache), ledger)
+    add_InferenceServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     address = f"127.0.0.1:{port}"
