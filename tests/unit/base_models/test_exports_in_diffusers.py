@@ -15,6 +15,7 @@ from base_models.catalog import read_allow_list
 from base_models.pipelines import adaptable_modules, load_pipeline
 from base_models.worn_adapters import put_on, take_off, wear
 from tests.random_adapter import ALL, ATTENTION, TEXT_ATTENTION, random_adapter
+from tests.unit.base_models.latents_of import latents, latents_with
 
 SD = "StableDiffusionPipeline"
 KINDS: dict[str, dict[str, Any]] = {
@@ -28,30 +29,6 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
     return load_pipeline(read_allow_list(["toon-64"])["toon-64"], torch.device("cpu"), torch.float32)
-
-
-def latents(pipeline: Any) -> Tensor:
-    """A picture's latents, as the pipeline is now."""
-    return pipeline(
-        "a picture of sks character, happy, blue background",
-        num_inference_steps=2,
-        guidance_scale=1.0,
-        width=64,
-        height=64,
-        generator=torch.Generator().manual_seed(0),
-        output_type="latent",
-    ).images
-
-
-def latents_with(pipeline: Any, body: bytes) -> Tensor:
-    """Latents with an adapter as we put it on."""
-    modules = adaptable_modules(pipeline)
-    try:
-        put_on(modules, read_adapter(body, modules), "own")
-        wear(modules, {"own": 1.0})
-        return latents(pipeline)
-    finally:
-        take_off(modules)
 
 
 def latents_with_export(pipeline: Any, folder: Path, body: bytes, key_names: KeyNames) -> Tensor:

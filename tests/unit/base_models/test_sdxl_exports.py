@@ -10,15 +10,13 @@ import pytest
 import safetensors.torch
 import torch
 from diffusers import StableDiffusionXLPipeline
-from torch import Tensor
 
 from base_models.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
-from base_models.adapter_file import read_adapter
 from base_models.pipelines import adaptable_modules
 from base_models.sgm_names import sgm_name
-from base_models.worn_adapters import put_on, take_off, wear
 from tests.benchmarks.random_base_model import write_tiny_sdxl
 from tests.random_adapter import ALL, ATTENTION, TEXT_ATTENTION, random_adapter
+from tests.unit.base_models.latents_of import latents, latents_with
 
 SDXL = "StableDiffusionXLPipeline"
 ENCODERS = {"text_encoder": TEXT_ATTENTION, "text_encoder_2": TEXT_ATTENTION}
@@ -43,30 +41,6 @@ def pipeline(folder: Path) -> Any:
     loaded = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float32, add_watermarker=False)
     loaded.set_progress_bar_config(disable=True)
     return loaded
-
-
-def latents(pipeline: Any) -> Tensor:
-    """A picture's latents, as the pipeline is now."""
-    return pipeline(
-        "a picture of sks person, happy",
-        num_inference_steps=2,
-        guidance_scale=1.0,
-        width=64,
-        height=64,
-        generator=torch.Generator().manual_seed(0),
-        output_type="latent",
-    ).images
-
-
-def latents_with(pipeline: Any, body: bytes) -> Tensor:
-    """Latents with an adapter as we put it on."""
-    modules = adaptable_modules(pipeline)
-    try:
-        put_on(modules, read_adapter(body, modules), "own")
-        wear(modules, {"own": 1.0})
-        return latents(pipeline)
-    finally:
-        take_off(modules)
 
 
 @pytest.mark.parametrize(

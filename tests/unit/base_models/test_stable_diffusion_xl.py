@@ -14,28 +14,21 @@ from base_models.loading import load_base_model
 from base_models.prompt_tokens import PromptTokens
 from base_models.stable_diffusion import StableDiffusion
 from base_models.stable_diffusion_xl import StableDiffusionXL
-from tests.benchmarks.random_base_model import write_tiny, write_tiny_sdxl
+from tests.benchmarks.random_base_model import write_tiny
 
 PROMPTS = ["a picture of a person, happy, on a beach", "a hat"]
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def entry(tmp_path_factory: pytest.TempPathFactory) -> BaseModelEntry:
-    folder: Path = tmp_path_factory.mktemp("sdxl")
-    write_tiny_sdxl(folder)
-    return describe("sdxl", folder)
+def base(tiny_sdxl: BaseModelEntry) -> Any:
+    return load_base_model(tiny_sdxl, CPU)
 
 
 @pytest.fixture(scope="module")
-def base(entry: BaseModelEntry) -> Any:
-    return load_base_model(entry, CPU)
-
-
-@pytest.fixture(scope="module")
-def plain(entry: BaseModelEntry) -> Any:
+def plain(tiny_sdxl: BaseModelEntry) -> Any:
     """The pipeline as anybody loads it."""
-    pipeline = StableDiffusionXLPipeline.from_pretrained(entry.folder, dtype=torch.float32, add_watermarker=False)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl.folder, dtype=torch.float32, add_watermarker=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -59,30 +52,34 @@ def test_the_family_is_chosen_by_the_pipeline_that_the_folder_names(base: Any, t
     assert list(other.adaptable) == ["unet", "text_encoder"]
 
 
-def test_what_can_be_asked_of_it_is_read_from_its_files(entry: BaseModelEntry) -> None:
-    assert entry.pipeline == "StableDiffusionXLPipeline"
-    assert (entry.default_size, entry.min_size, entry.max_size, entry.size_step) == (64, 32, 128, 32)
-    assert entry.max_prompt_tokens == 75
-    assert (entry.training.rank, entry.training.targets, entry.training.learning_rate) == (16, "attention", 1e-4)
-    assert (entry.generation.steps, entry.generation.scheduler) == (30, "euler")
+def test_what_can_be_asked_of_it_is_read_from_its_files(tiny_sdxl: BaseModelEntry) -> None:
+    assert tiny_sdxl.pipeline == "StableDiffusionXLPipeline"
+    assert (tiny_sdxl.default_size, tiny_sdxl.min_size, tiny_sdxl.max_size, tiny_sdxl.size_step) == (64, 32, 128, 32)
+    assert tiny_sdxl.max_prompt_tokens == 75
+    assert (tiny_sdxl.training.rank, tiny_sdxl.training.targets, tiny_sdxl.training.learning_rate) == (
+        16,
+        "attention",
+        1e-4,
+    )
+    assert (tiny_sdxl.generation.steps, tiny_sdxl.generation.scheduler) == (30, "euler")
     # No published width: it is called by its own name.
-    assert read_architecture(entry) == Architecture("sdxl", "sdxl", "epsilon")
+    assert read_architecture(tiny_sdxl) == Architecture("sdxl", "sdxl", "epsilon")
 
 
-def test_a_folder_without_its_second_tokenizer_is_refused(entry: BaseModelEntry, tmp_path: Path) -> None:
+def test_a_folder_without_its_second_tokenizer_is_refused(tiny_sdxl: BaseModelEntry, tmp_path: Path) -> None:
     for part in ("unet", "vae", "tokenizer", "model_index.json"):
-        (tmp_path / part).symlink_to(entry.folder / part)
+        (tmp_path / part).symlink_to(tiny_sdxl.folder / part)
     with pytest.raises(CatalogError, match="tokenizer_2"):
         describe("sdxl", tmp_path)
 
 
-def test_tokens_are_counted_by_the_tokenizer_that_needs_most(entry: BaseModelEntry, tmp_path: Path) -> None:
+def test_tokens_are_counted_by_the_tokenizer_that_needs_most(tiny_sdxl: BaseModelEntry, tmp_path: Path) -> None:
     from transformers import CLIPTokenizer
 
-    for part in entry.folder.iterdir():
+    for part in tiny_sdxl.folder.iterdir():
         if part.name != "tokenizer_2":
             (tmp_path / part.name).symlink_to(part)
-    second = CLIPTokenizer.from_pretrained(entry.folder / "tokenizer_2")
+    second = CLIPTokenizer.from_pretrained(tiny_sdxl.folder / "tokenizer_2")
     # Without any merges every letter is a token.
     letters = {word: place for word, place in second.get_vocab().items() if len(word.removesuffix("</w>")) == 1}
     words = [*letters, second.bos_token, second.eos_token]
@@ -94,7 +91,7 @@ def test_tokens_are_counted_by_the_tokenizer_that_needs_most(entry: BaseModelEnt
     spelled = describe("sdxl", tmp_path)
     assert spelled.max_prompt_tokens == 38
     assert PromptTokens(spelled).count("happy hat") == 8
-    assert PromptTokens(entry).count("happy hat") < 8
+    assert PromptTokens(tiny_sdxl).count("happy hat") < 8
 
 
 def test_prompts_are_encoded_as_the_pipeline_does(base: Any, plain: Any) -> None:
@@ -126,9 +123,9 @@ def test_every_row_is_predicted_at_its_own_timestep_and_of_its_own_prompt(base: 
             assert torch.allclose(found_BCHW[row], wanted_1CHW[0], atol=1e-5)
 
 
-def test_it_draws_the_pipelines_pictures(base: Any, entry: BaseModelEntry, plain: Any) -> None:
+def test_it_draws_the_pipelines_pictures(base: Any, tiny_sdxl: BaseModelEntry, plain: Any) -> None:
     found_BCHW = base.generate(PROMPTS, [3, 4], 64)
-    wanted_BCHW = drawn(plain, PROMPTS, [3, 4], num_inference_steps=entry.generation.steps, output_type="pt")
+    wanted_BCHW = drawn(plain, PROMPTS, [3, 4], num_inference_steps=tiny_sdxl.generation.steps, output_type="pt")
     assert (found_BCHW / 2 + 0.5 - wanted_BCHW).abs().max() <= 1e-3
     assert (found_BCHW[0] - found_BCHW[1]).abs().max() > 0.1
 

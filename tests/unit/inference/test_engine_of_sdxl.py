@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,33 +11,27 @@ import safetensors.torch
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from base_models.catalog import BaseModelEntry, describe
+from base_models.catalog import BaseModelEntry
 from base_models.loading import load_base_model
 from inference_service.denoising.step_engine import StepEngine
 from inference_service.engine import AppliedAdapter, Picture
 from service_kit.names import AdapterVersionName
-from tests.benchmarks.random_base_model import write_tiny_sdxl
 from tests.random_adapter import ATTENTION, TEXT_ATTENTION, random_adapter
 from tests.unit.inference.quick_requests import TEXT, quick_request
 
 
 @pytest.fixture(scope="module")
-def entry(tmp_path_factory: pytest.TempPathFactory) -> BaseModelEntry:
-    folder: Path = tmp_path_factory.mktemp("sdxl")
-    write_tiny_sdxl(folder)
-    return describe("sdxl", folder)
-
-
-@pytest.fixture(scope="module")
-def engine(entry: BaseModelEntry) -> Iterator[StepEngine]:
-    running = StepEngine(entry, load_base_model(entry, torch.device("cpu")), batch_size=2, slot_rank=4, slot_bytes=0)
+def engine(tiny_sdxl: BaseModelEntry) -> Iterator[StepEngine]:
+    running = StepEngine(
+        tiny_sdxl, load_base_model(tiny_sdxl, torch.device("cpu")), batch_size=2, slot_rank=4, slot_bytes=0
+    )
     yield running
     running.close()
 
 
 @pytest.fixture(scope="module")
-def plain(entry: BaseModelEntry) -> Any:
-    return StableDiffusionXLPipeline.from_pretrained(entry.folder, dtype=torch.float32, add_watermarker=False)
+def plain(tiny_sdxl: BaseModelEntry) -> Any:
+    return StableDiffusionXLPipeline.from_pretrained(tiny_sdxl.folder, dtype=torch.float32, add_watermarker=False)
 
 
 def test_it_draws_what_diffusers_draws_without_and_with_an_adapter_of_both_text_encoders(

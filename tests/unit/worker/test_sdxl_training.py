@@ -4,7 +4,6 @@ Shapes: B batch, C channels, H/W height and width of latents.
 """
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +14,9 @@ from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
 from base_models.adapter_file import write_adapter
-from base_models.catalog import BaseModelEntry, describe
+from base_models.catalog import BaseModelEntry
 from base_models.loading import load_base_model
 from tests.benchmarks.our_loop import dictation
-from tests.benchmarks.random_base_model import write_tiny_sdxl
 from tests.unit.worker.loop_runs import run
 from trainer_service.training_config import TrainingConfig, decide
 from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
@@ -31,21 +29,14 @@ PROMPTS = [f"a picture of sks person, {word}" for word in ("happy", "sad", "neut
 
 
 @pytest.fixture(scope="module")
-def entry(tmp_path_factory: pytest.TempPathFactory) -> BaseModelEntry:
-    folder: Path = tmp_path_factory.mktemp("sdxl")
-    write_tiny_sdxl(folder)
-    return describe("sdxl", folder)
-
-
-@pytest.fixture(scope="module")
-def base(entry: BaseModelEntry) -> Any:
-    return load_base_model(entry, torch.device("cpu"))
+def base(tiny_sdxl: BaseModelEntry) -> Any:
+    return load_base_model(tiny_sdxl, torch.device("cpu"))
 
 
 @pytest.fixture
-def plain(entry: BaseModelEntry) -> Any:
+def plain(tiny_sdxl: BaseModelEntry) -> Any:
     """The pipeline as anybody loads it."""
-    pipeline = StableDiffusionXLPipeline.from_pretrained(entry.folder, dtype=torch.float32, add_watermarker=False)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl.folder, dtype=torch.float32, add_watermarker=False)
     for part in ("unet", "text_encoder", "text_encoder_2", "vae"):
         pipeline.components[part].requires_grad_(False)
     return pipeline
@@ -62,10 +53,10 @@ def examples(base: Any, pixels: list[Tensor]) -> Examples:
     return Examples(subject, subject, encode_empty_prompt(base), prior=None)
 
 
-def config_of(entry: BaseModelEntry, **given: Any) -> TrainingConfig:
+def config_of(tiny_sdxl: BaseModelEntry, **given: Any) -> TrainingConfig:
     quick = {"steps": STEPS, "batch_size": 2, "learning_rate": 0.02, "warmup_steps": 2, "precision": "float32"}
     without = {"sample_every": 0, "validate_every": 0, "caption_dropout": 0.0}
-    return decide(quick | without | given, entry, seed=1, images=3, subject="a picture of sks person")
+    return decide(quick | without | given, tiny_sdxl, seed=1, images=3, subject="a picture of sks person")
 
 
 class PlainLoop:
@@ -128,9 +119,9 @@ class PlainLoop:
 
 
 def test_ten_steps_have_the_losses_of_the_equations(
-    base: Any, plain: Any, entry: BaseModelEntry, pixels: list[Tensor], examples: Examples
+    base: Any, plain: Any, tiny_sdxl: BaseModelEntry, pixels: list[Tensor], examples: Examples
 ) -> None:
-    config = config_of(entry)
+    config = config_of(tiny_sdxl)
     with Trainee(base, config, Accelerator(cpu=True)) as trainee:
         start = {name.removeprefix("unet."): value for name, value in trainee.weights().own.items()}
     loop = PlainLoop(plain, pixels, start, config)
@@ -141,14 +132,14 @@ def test_ten_steps_have_the_losses_of_the_equations(
     found = run(base, examples, config)
     assert found.losses == pytest.approx(wanted, rel=1e-3)
     # The adapter made a difference to them.
-    untrained = run(base, examples, config_of(entry, learning_rate=1e-9))
+    untrained = run(base, examples, config_of(tiny_sdxl, learning_rate=1e-9))
     assert found.losses != pytest.approx(untrained.losses, rel=1e-2)
 
 
 def test_both_text_encoders_learn_and_the_adapter_is_proven_and_loads_into_plain_diffusers(
-    base: Any, plain: Any, entry: BaseModelEntry, examples: Examples
+    base: Any, plain: Any, tiny_sdxl: BaseModelEntry, examples: Examples
 ) -> None:
-    config = config_of(entry, steps=4, text_encoder_learning_rate=0.02)
+    config = config_of(tiny_sdxl, steps=4, text_encoder_learning_rate=0.02)
     probe = make_probe(base, examples.subject)
     for moment in train(base, examples, config, Accelerator(cpu=True), None, lambda step: False):
         if isinstance(moment, Learned):
@@ -170,10 +161,10 @@ def test_both_text_encoders_learn_and_the_adapter_is_proven_and_loads_into_plain
 
 
 def test_a_resumed_training_of_the_text_encoders_is_bit_equal(
-    base: Any, entry: BaseModelEntry, examples: Examples
+    base: Any, tiny_sdxl: BaseModelEntry, examples: Examples
 ) -> None:
     """The last layer of the first encoder says nothing to the UNet, so its layers never have a gradient."""
-    config = config_of(entry, steps=4, text_encoder_learning_rate=0.02)
+    config = config_of(tiny_sdxl, steps=4, text_encoder_learning_rate=0.02)
     whole = run(base, examples, config)
     half = run(base, examples, config, stop_at=2)
     rest = run(base, examples, config, resume=half.snapshots[-1])
