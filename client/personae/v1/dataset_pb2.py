@@ -27,7 +27,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19personae/v1/dataset.proto\x12\x0bpersonae.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x02\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x35\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x30\n\x06report\x18\x05 \x01(\x0b\x32\x1a.personae.v1.DatasetReportB\x04\xe2\x41\x01\x03:O\xea\x41L\n\x10personae/Dataset\x12%projects/{project}/datasets/{dataset}*\x08\x64\x61tasets2\x07\x64\x61taset\"\x98\x02\n\rDatasetReport\x12\x33\n\x07verdict\x18\x01 \x01(\x0e\x32\".personae.v1.DatasetReport.Verdict\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x02 \x01(\x05\x12\x16\n\x0erejected_count\x18\x03 \x01(\x05\x12\x15\n\rminimum_count\x18\x04 \x01(\x05\x12(\n\x06images\x18\x05 \x03(\x0b\x32\x18.personae.v1.ImageReport\x12\x0e\n\x06\x61\x64vice\x18\x06 \x03(\t\"Q\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_READY\x10\x01\x12\x1a\n\x16VERDICT_TOO_FEW_IMAGES\x10\x02\"\x89\x06\n\x0bImageReport\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x35\n\trejection\x18\x03 \x01(\x0e\x32\".personae.v1.ImageReport.Rejection\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\r\n\x05width\x18\x05 \x01(\x05\x12\x0e\n\x06height\x18\x06 \x01(\x05\x12\x15\n\rsource_format\x18\x07 \x01(\t\x12\x13\n\x0b\x63onversions\x18\x08 \x03(\t\x12\x0f\n\x07\x63\x61ption\x18\t \x01(\t\x12\x0e\n\x06\x64igest\x18\n \x01(\t\x12\x14\n\x0csource_width\x18\x0b \x01(\x05\x12\x15\n\rsource_height\x18\x0c \x01(\x05\x12\x32\n\x08warnings\x18\r \x03(\x0e\x32 .personae.v1.ImageReport.Warning\x12\x10\n\x08has_mask\x18\x0e \x01(\x08\"\xd0\x02\n\tRejection\x12\x19\n\x15REJECTION_UNSPECIFIED\x10\x00\x12 \n\x1cREJECTION_UNSUPPORTED_FORMAT\x10\x01\x12\x17\n\x13REJECTION_TRUNCATED\x10\x02\x12\x1d\n\x19REJECTION_PIXELS_EXCEEDED\x10\x03\x12\x16\n\x12REJECTION_ANIMATED\x10\x04\x12\x17\n\x13REJECTION_TOO_SMALL\x10\x05\x12\x14\n\x10REJECTION_ASPECT\x10\x06\x12\x13\n\x0fREJECTION_BLANK\x10\x07\x12 \n\x1cREJECTION_METADATA_TOO_LARGE\x10\x08\x12\x17\n\x13REJECTION_DUPLICATE\x10\t\x12\x1c\n\x18REJECTION_NEAR_DUPLICATE\x10\n\x12\x19\n\x15REJECTION_MASK_MISFIT\x10\x0b\"]\n\x07Warning\x12\x17\n\x13WARNING_UNSPECIFIED\x10\x00\x12\x13\n\x0fWARNING_BLURRED\x10\x01\x12\x11\n\rWARNING_SMALL\x10\x02\x12\x11\n\rWARNING_LARGE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19personae/v1/dataset.proto\x12\x0bpersonae.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\x02\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x35\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x30\n\x06report\x18\x05 \x01(\x0b\x32\x1a.personae.v1.DatasetReportB\x04\xe2\x41\x01\x03\x12+\n\x07\x63onsent\x18\x06 \x01(\x0b\x32\x14.personae.v1.ConsentB\x04\xe2\x41\x01\x03:O\xea\x41L\n\x10personae/Dataset\x12%projects/{project}/datasets/{dataset}*\x08\x64\x61tasets2\x07\x64\x61taset\"P\n\x07\x43onsent\x12\x16\n\x08given_by\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07purpose\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x65vidence\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\x98\x02\n\rDatasetReport\x12\x33\n\x07verdict\x18\x01 \x01(\x0e\x32\".personae.v1.DatasetReport.Verdict\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x02 \x01(\x05\x12\x16\n\x0erejected_count\x18\x03 \x01(\x05\x12\x15\n\rminimum_count\x18\x04 \x01(\x05\x12(\n\x06images\x18\x05 \x03(\x0b\x32\x18.personae.v1.ImageReport\x12\x0e\n\x06\x61\x64vice\x18\x06 \x03(\t\"Q\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_READY\x10\x01\x12\x1a\n\x16VERDICT_TOO_FEW_IMAGES\x10\x02\"\x89\x06\n\x0bImageReport\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x35\n\trejection\x18\x03 \x01(\x0e\x32\".personae.v1.ImageReport.Rejection\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\r\n\x05width\x18\x05 \x01(\x05\x12\x0e\n\x06height\x18\x06 \x01(\x05\x12\x15\n\rsource_format\x18\x07 \x01(\t\x12\x13\n\x0b\x63onversions\x18\x08 \x03(\t\x12\x0f\n\x07\x63\x61ption\x18\t \x01(\t\x12\x0e\n\x06\x64igest\x18\n \x01(\t\x12\x14\n\x0csource_width\x18\x0b \x01(\x05\x12\x15\n\rsource_height\x18\x0c \x01(\x05\x12\x32\n\x08warnings\x18\r \x03(\x0e\x32 .personae.v1.ImageReport.Warning\x12\x10\n\x08has_mask\x18\x0e \x01(\x08\"\xd0\x02\n\tRejection\x12\x19\n\x15REJECTION_UNSPECIFIED\x10\x00\x12 \n\x1cREJECTION_UNSUPPORTED_FORMAT\x10\x01\x12\x17\n\x13REJECTION_TRUNCATED\x10\x02\x12\x1d\n\x19REJECTION_PIXELS_EXCEEDED\x10\x03\x12\x16\n\x12REJECTION_ANIMATED\x10\x04\x12\x17\n\x13REJECTION_TOO_SMALL\x10\x05\x12\x14\n\x10REJECTION_ASPECT\x10\x06\x12\x13\n\x0fREJECTION_BLANK\x10\x07\x12 \n\x1cREJECTION_METADATA_TOO_LARGE\x10\x08\x12\x17\n\x13REJECTION_DUPLICATE\x10\t\x12\x1c\n\x18REJECTION_NEAR_DUPLICATE\x10\n\x12\x19\n\x15REJECTION_MASK_MISFIT\x10\x0b\"]\n\x07Warning\x12\x17\n\x13WARNING_UNSPECIFIED\x10\x00\x12\x13\n\x0fWARNING_BLURRED\x10\x01\x12\x11\n\rWARNING_SMALL\x10\x02\x12\x11\n\rWARNING_LARGE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,18 +44,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASET'].fields_by_name['digest']._serialized_options = b'\342A\001\003'
   _globals['_DATASET'].fields_by_name['report']._loaded_options = None
   _globals['_DATASET'].fields_by_name['report']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['consent']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['consent']._serialized_options = b'\342A\001\003'
   _globals['_DATASET']._loaded_options = None
   _globals['_DATASET']._serialized_options = b'\352AL\n\020personae/Dataset\022%projects/{project}/datasets/{dataset}*\010datasets2\007dataset'
+  _globals['_CONSENT'].fields_by_name['given_by']._loaded_options = None
+  _globals['_CONSENT'].fields_by_name['given_by']._serialized_options = b'\342A\001\002'
+  _globals['_CONSENT'].fields_by_name['purpose']._loaded_options = None
+  _globals['_CONSENT'].fields_by_name['purpose']._serialized_options = b'\342A\001\002'
+  _globals['_CONSENT'].fields_by_name['evidence']._loaded_options = None
+  _globals['_CONSENT'].fields_by_name['evidence']._serialized_options = b'\342A\001\001'
   _globals['_DATASET']._serialized_start=136
-  _globals['_DATASET']._serialized_end=428
-  _globals['_DATASETREPORT']._serialized_start=431
-  _globals['_DATASETREPORT']._serialized_end=711
-  _globals['_DATASETREPORT_VERDICT']._serialized_start=630
-  _globals['_DATASETREPORT_VERDICT']._serialized_end=711
-  _globals['_IMAGEREPORT']._serialized_start=714
-  _globals['_IMAGEREPORT']._serialized_end=1491
-  _globals['_IMAGEREPORT_REJECTION']._serialized_start=1060
-  _globals['_IMAGEREPORT_REJECTION']._serialized_end=1396
-  _globals['_IMAGEREPORT_WARNING']._serialized_start=1398
-  _globals['_IMAGEREPORT_WARNING']._serialized_end=1491
+  _globals['_DATASET']._serialized_end=473
+  _globals['_CONSENT']._serialized_start=475
+  _globals['_CONSENT']._serialized_end=555
+  _globals['_DATASETREPORT']._serialized_start=558
+  _globals['_DATASETREPORT']._serialized_end=838
+  _globals['_DATASETREPORT_VERDICT']._serialized_start=757
+  _globals['_DATASETREPORT_VERDICT']._serialized_end=838
+  _globals['_IMAGEREPORT']._serialized_start=841
+  _globals['_IMAGEREPORT']._serialized_end=1618
+  _globals['_IMAGEREPORT_REJECTION']._serialized_start=1187
+  _globals['_IMAGEREPORT_REJECTION']._serialized_end=1523
+  _globals['_IMAGEREPORT_WARNING']._serialized_start=1525
+  _globals['_IMAGEREPORT_WARNING']._serialized_end=1618
 # @@protoc_insertion_point(module_scope)

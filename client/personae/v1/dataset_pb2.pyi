@@ -33,6 +33,7 @@ class Dataset(google.protobuf.message.Message):
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
     REPORT_FIELD_NUMBER: builtins.int
+    CONSENT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `projects/{project}/datasets/{dataset}`. Set by the server."""
     digest: builtins.str
@@ -51,6 +52,10 @@ class Dataset(google.protobuf.message.Message):
     def report(self) -> global___DatasetReport:
         """What the picture doctor found. ListDatasets leaves `report.images` out. Set by the server."""
 
+    @property
+    def consent(self) -> global___Consent:
+        """Who gave the right to learn from the pictures, as it was said when the dataset was created. Absent where nobody said it."""
+
     def __init__(
         self,
         *,
@@ -59,11 +64,40 @@ class Dataset(google.protobuf.message.Message):
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         digest: builtins.str = ...,
         report: global___DatasetReport | None = ...,
+        consent: global___Consent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "report", b"report", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "digest", b"digest", "name", b"name", "report", b"report", "update_time", b"update_time"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["consent", b"consent", "create_time", b"create_time", "report", b"report", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["consent", b"consent", "create_time", b"create_time", "digest", b"digest", "name", b"name", "report", b"report", "update_time", b"update_time"]) -> None: ...
 
 global___Dataset = Dataset
+
+@typing.final
+class Consent(google.protobuf.message.Message):
+    """Who gave the right to learn from pictures, and for what. Kept with the dataset and copied into every adapter that is trained
+    on it; not interpreted. A right that is withdrawn is answered by DeleteDataset, which takes everything derived along.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GIVEN_BY_FIELD_NUMBER: builtins.int
+    PURPOSE_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    given_by: builtins.str
+    """Who gave it: the person shown, a guardian, whoever owns the drawings. 1 to 200 characters."""
+    purpose: builtins.str
+    """For what, in the words of whoever gave it. 1 to 500 characters."""
+    evidence: builtins.str
+    """Where that is recorded, for example the number of a signed form; at most 500 characters."""
+    def __init__(
+        self,
+        *,
+        given_by: builtins.str = ...,
+        purpose: builtins.str = ...,
+        evidence: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["evidence", b"evidence", "given_by", b"given_by", "purpose", b"purpose"]) -> None: ...
+
+global___Consent = Consent
 
 @typing.final
 class DatasetReport(google.protobuf.message.Message):

@@ -915,3 +915,83 @@ class LookUpImageResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["adapters", b"adapters", "base_model", b"base_model", "base_model_digest", b"base_model_digest", "create_time", b"create_time", "generation", b"generation"]) -> None: ...
 
 global___LookUpImageResponse = LookUpImageResponse
+
+@typing.final
+class ListImagesRequest(google.protobuf.message.Message):
+    """Asks for a page of the images that something made."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    parent: builtins.str
+    """`projects/{project}/adapters/{adapter}/versions/{version}` or `projects/{project}/datasets/{dataset}`."""
+    page_size: builtins.int
+    """Most entries to return, 1 to 1,000; 0 means 50."""
+    page_token: builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        parent: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]) -> None: ...
+
+global___ListImagesRequest = ListImagesRequest
+
+@typing.final
+class ListImagesResponse(google.protobuf.message.Message):
+    """A page of images."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page; empty on the last."""
+    @property
+    def images(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MadeImage]:
+        """In the order of their hashes."""
+
+    def __init__(
+        self,
+        *,
+        images: collections.abc.Iterable[global___MadeImage] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["images", b"images", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListImagesResponse = ListImagesResponse
+
+@typing.final
+class MadeImage(google.protobuf.message.Message):
+    """An image that was made here."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: builtins.int
+    PROJECT_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    URI_FIELD_NUMBER: builtins.int
+    digest: builtins.str
+    """SHA-256 (hex) of its file: what LookUpImage takes."""
+    project: builtins.str
+    """The project that asked for it."""
+    generation: builtins.str
+    """The generation that made it."""
+    uri: builtins.str
+    """Where it lies in the bucket, as the caller was told; empty where it was sent in the answer and not kept."""
+    def __init__(
+        self,
+        *,
+        digest: builtins.str = ...,
+        project: builtins.str = ...,
+        generation: builtins.str = ...,
+        uri: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "generation", b"generation", "project", b"project", "uri", b"uri"]) -> None: ...
+
+global___MadeImage = MadeImage

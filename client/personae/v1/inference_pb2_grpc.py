@@ -34,8 +34,13 @@ class InferenceServiceStub(object):
     INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
     UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
     DEADLINE_EXCEEDED   the caller's deadline passed; work on the call has stopped.
-    RESOURCE_EXHAUSTED  the message or its metadata is too large; send less.
+    RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
+    UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
+    PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
     INTERNAL            a defect on our side, logged there; retry once, then report it.
+
+    Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual
+    TLS. The identity names the projects it may use; a resource of any other answers NOT_FOUND, in the words for a missing one.
     """
 
     def __init__(self, channel):
@@ -69,6 +74,11 @@ class InferenceServiceStub(object):
                 request_serializer=personae_dot_v1_dot_inference__pb2.LookUpImageRequest.SerializeToString,
                 response_deserializer=personae_dot_v1_dot_inference__pb2.LookUpImageResponse.FromString,
                 _registered_method=True)
+        self.ListImages = channel.unary_unary(
+                '/personae.v1.InferenceService/ListImages',
+                request_serializer=personae_dot_v1_dot_inference__pb2.ListImagesRequest.SerializeToString,
+                response_deserializer=personae_dot_v1_dot_inference__pb2.ListImagesResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServiceServicer(object):
@@ -80,8 +90,13 @@ class InferenceServiceServicer(object):
     INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
     UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
     DEADLINE_EXCEEDED   the caller's deadline passed; work on the call has stopped.
-    RESOURCE_EXHAUSTED  the message or its metadata is too large; send less.
+    RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
+    UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
+    PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
     INTERNAL            a defect on our side, logged there; retry once, then report it.
+
+    Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual
+    TLS. The identity names the projects it may use; a resource of any other answers NOT_FOUND, in the words for a missing one.
     """
 
     def Generate(self, request, context):
@@ -147,6 +162,14 @@ class InferenceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListImages(self, request, context):
+        """Lists the images that were made with an adapter version, or from the pictures of a dataset, in the order of their hashes.
+        After that was deleted the list is empty; LookUpImage still finds each by its hash.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -175,6 +198,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     request_deserializer=personae_dot_v1_dot_inference__pb2.LookUpImageRequest.FromString,
                     response_serializer=personae_dot_v1_dot_inference__pb2.LookUpImageResponse.SerializeToString,
             ),
+            'ListImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImages,
+                    request_deserializer=personae_dot_v1_dot_inference__pb2.ListImagesRequest.FromString,
+                    response_serializer=personae_dot_v1_dot_inference__pb2.ListImagesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'personae.v1.InferenceService', rpc_method_handlers)
@@ -192,8 +220,13 @@ class InferenceService(object):
     INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
     UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
     DEADLINE_EXCEEDED   the caller's deadline passed; work on the call has stopped.
-    RESOURCE_EXHAUSTED  the message or its metadata is too large; send less.
+    RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
+    UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
+    PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
     INTERNAL            a defect on our side, logged there; retry once, then report it.
+
+    Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual
+    TLS. The identity names the projects it may use; a resource of any other answers NOT_FOUND, in the words for a missing one.
     """
 
     @staticmethod
@@ -321,6 +354,33 @@ class InferenceService(object):
             '/personae.v1.InferenceService/LookUpImage',
             personae_dot_v1_dot_inference__pb2.LookUpImageRequest.SerializeToString,
             personae_dot_v1_dot_inference__pb2.LookUpImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/personae.v1.InferenceService/ListImages',
+            personae_dot_v1_dot_inference__pb2.ListImagesRequest.SerializeToString,
+            personae_dot_v1_dot_inference__pb2.ListImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,8 +26,13 @@ class InferenceServiceStub:
       INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
       UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
       DEADLINE_EXCEEDED   the caller's deadline passed; work on the call has stopped.
-      RESOURCE_EXHAUSTED  the message or its metadata is too large; send less.
+      RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
+      UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
+      PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
+
+    Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual
+    TLS. The identity names the projects it may use; a resource of any other answers NOT_FOUND, in the words for a missing one.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -93,6 +98,14 @@ class InferenceServiceStub:
       DATA_LOSS  its entry in the bucket is damaged.
     """
 
+    ListImages: grpc.UnaryUnaryMultiCallable[
+        personae.v1.inference_pb2.ListImagesRequest,
+        personae.v1.inference_pb2.ListImagesResponse,
+    ]
+    """Lists the images that were made with an adapter version, or from the pictures of a dataset, in the order of their hashes.
+    After that was deleted the list is empty; LookUpImage still finds each by its hash.
+    """
+
 class InferenceServiceAsyncStub:
     """Generates pictures with the base model and any adapters of the bucket. Default address: port 50052.
 
@@ -102,8 +115,13 @@ class InferenceServiceAsyncStub:
       INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
       UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
       DEADLINE_EXCEEDED   the caller's deadline passed; work on the call has stopped.
-      RESOURCE_EXHAUSTED  the message or its metadata is too large; send less.
+      RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
+      UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
+      PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
+
+    Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual
+    TLS. The identity names the projects it may use; a resource of any other answers NOT_FOUND, in the words for a missing one.
     """
 
     Generate: grpc.aio.UnaryStreamMultiCallable[
@@ -168,6 +186,14 @@ class InferenceServiceAsyncStub:
       DATA_LOSS  its entry in the bucket is damaged.
     """
 
+    ListImages: grpc.aio.UnaryUnaryMultiCallable[
+        personae.v1.inference_pb2.ListImagesRequest,
+        personae.v1.inference_pb2.ListImagesResponse,
+    ]
+    """Lists the images that were made with an adapter version, or from the pictures of a dataset, in the order of their hashes.
+    After that was deleted the list is empty; LookUpImage still finds each by its hash.
+    """
+
 class InferenceServiceServicer(metaclass=abc.ABCMeta):
     """Generates pictures with the base model and any adapters of the bucket. Default address: port 50052.
 
@@ -177,8 +203,13 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
       INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
       UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
       DEADLINE_EXCEEDED   the caller's deadline passed; work on the call has stopped.
-      RESOURCE_EXHAUSTED  the message or its metadata is too large; send less.
+      RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
+      UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
+      PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
+
+    Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual
+    TLS. The identity names the projects it may use; a resource of any other answers NOT_FOUND, in the words for a missing one.
     """
 
     @abc.abstractmethod
@@ -251,6 +282,16 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
         saved again has another hash.
           NOT_FOUND  no picture with this hash was made for this project.
           DATA_LOSS  its entry in the bucket is damaged.
+        """
+
+    @abc.abstractmethod
+    def ListImages(
+        self,
+        request: personae.v1.inference_pb2.ListImagesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[personae.v1.inference_pb2.ListImagesResponse, collections.abc.Awaitable[personae.v1.inference_pb2.ListImagesResponse]]:
+        """Lists the images that were made with an adapter version, or from the pictures of a dataset, in the order of their hashes.
+        After that was deleted the list is empty; LookUpImage still finds each by its hash.
         """
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

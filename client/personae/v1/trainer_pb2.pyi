@@ -25,6 +25,7 @@ class CreateDatasetRequest(google.protobuf.message.Message):
     DATASET_ID_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     INCOMING_ID_FIELD_NUMBER: builtins.int
+    CONSENT_FIELD_NUMBER: builtins.int
     parent: builtins.str
     """`projects/{project}`. Empty: `projects/default`."""
     dataset_id: builtins.str
@@ -35,6 +36,12 @@ class CreateDatasetRequest(google.protobuf.message.Message):
     """Take the pictures that lie in the bucket under `projects/{project}/incoming/{incoming_id}/`, with captions from `.txt`
     files of the same name and masks as for UploadImages. They are copied; the originals stay. Empty: start empty.
     """
+    @property
+    def consent(self) -> personae.v1.dataset_pb2.Consent:
+        """Who gave the right to learn from these pictures, and for what. The operator may require it: CreateTraining then answers
+        CONSENT_REQUIRED for a dataset without.
+        """
+
     def __init__(
         self,
         *,
@@ -42,8 +49,10 @@ class CreateDatasetRequest(google.protobuf.message.Message):
         dataset_id: builtins.str = ...,
         request_id: builtins.str = ...,
         incoming_id: builtins.str = ...,
+        consent: personae.v1.dataset_pb2.Consent | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dataset_id", b"dataset_id", "incoming_id", b"incoming_id", "parent", b"parent", "request_id", b"request_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["consent", b"consent"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["consent", b"consent", "dataset_id", b"dataset_id", "incoming_id", b"incoming_id", "parent", b"parent", "request_id", b"request_id"]) -> None: ...
 
 global___CreateDatasetRequest = CreateDatasetRequest
 
@@ -777,6 +786,9 @@ class ImportAdapterRequest(google.protobuf.message.Message):
         TRIGGER_WORD_FIELD_NUMBER: builtins.int
         NEW_VERSION_FIELD_NUMBER: builtins.int
         REQUEST_ID_FIELD_NUMBER: builtins.int
+        CLASS_NOUN_FIELD_NUMBER: builtins.int
+        LICENCE_FIELD_NUMBER: builtins.int
+        CONSENT_FIELD_NUMBER: builtins.int
         parent: builtins.str
         """`projects/{project}`. Empty: `projects/default`."""
         adapter_id: builtins.str
@@ -789,6 +801,16 @@ class ImportAdapterRequest(google.protobuf.message.Message):
         """Make the next version where the adapter exists."""
         request_id: builtins.str
         """A UUID that makes this call idempotent."""
+        class_noun: builtins.str
+        """What the subject is, as for CreateTraining."""
+        licence: builtins.str
+        """Under what licence the adapter may be used, at most 200 characters."""
+        @property
+        def consent(self) -> personae.v1.dataset_pb2.Consent:
+            """Who gave the right to learn from the pictures behind it. Where the operator requires consent, the import is refused
+            without (FAILED_PRECONDITION, reason CONSENT_REQUIRED).
+            """
+
         def __init__(
             self,
             *,
@@ -798,8 +820,12 @@ class ImportAdapterRequest(google.protobuf.message.Message):
             trigger_word: builtins.str = ...,
             new_version: builtins.bool = ...,
             request_id: builtins.str = ...,
+            class_noun: builtins.str = ...,
+            licence: builtins.str = ...,
+            consent: personae.v1.dataset_pb2.Consent | None = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["adapter_id", b"adapter_id", "base_model", b"base_model", "new_version", b"new_version", "parent", b"parent", "request_id", b"request_id", "trigger_word", b"trigger_word"]) -> None: ...
+        def HasField(self, field_name: typing.Literal["consent", b"consent"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["adapter_id", b"adapter_id", "base_model", b"base_model", "class_noun", b"class_noun", "consent", b"consent", "licence", b"licence", "new_version", b"new_version", "parent", b"parent", "request_id", b"request_id", "trigger_word", b"trigger_word"]) -> None: ...
 
     HEADER_FIELD_NUMBER: builtins.int
     CHUNK_FIELD_NUMBER: builtins.int

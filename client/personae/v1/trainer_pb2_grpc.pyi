@@ -29,11 +29,16 @@ class TrainerServiceStub:
       INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
       UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
       DEADLINE_EXCEEDED   the caller's deadline passed; a mutation with a `request_id` is safe to repeat.
-      RESOURCE_EXHAUSTED  the message or its metadata is too large; send less.
+      RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
+      UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
+      PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     `request_id` (a UUID) makes a mutation idempotent: the same id and body give the same answer however often they are sent;
     the same id with another body gives ALREADY_EXISTS, reason REQUEST_ID_REUSED. Without it a repeat is a second mutation.
+
+    Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual
+    TLS. The identity names the projects it may use; a resource of any other answers NOT_FOUND, in the words for a missing one.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -43,7 +48,8 @@ class TrainerServiceStub:
     ]
     """Creates a dataset: empty, or from pictures that already lie in the bucket.
       NOT_FOUND       nothing lies under `incoming_id`; put pictures there first.
-      ALREADY_EXISTS  the dataset exists; choose another id, or GetDataset.
+      ALREADY_EXISTS  the dataset exists (choose another id, or GetDataset), or was deleted (reason DELETED: its id is not
+                      given again).
     """
 
     UploadImages: grpc.StreamUnaryMultiCallable[
@@ -76,8 +82,13 @@ class TrainerServiceStub:
         personae.v1.trainer_pb2.DeleteDatasetRequest,
         personae.v1.trainer_pb2.DeleteDatasetResponse,
     ]
-    """Deletes a dataset and everything derived from it. Not built yet: answers UNIMPLEMENTED.
-      NOT_FOUND  it does not exist in this project.
+    """Deletes a dataset and everything derived from it: its pictures and masks; the trainings on it, which are cancelled where
+    they have not ended, with their events, samples and checkpoints; the adapters they made; and the images in the bucket that
+    were made with those, or from its pictures. Durable when it returns: from then on nothing of it can be read here, its
+    adapters stop being served within 5 seconds, and what is still there is removed, whatever restarts, once no worker can be
+    writing any more: within minutes. A tombstone stays, which holds names and times and nothing else; the id is not given
+    again. Pictures under `incoming/` are not ours and stay.
+      NOT_FOUND  it does not exist in this project, or was deleted before by another call.
     """
 
     CreateTraining: grpc.UnaryUnaryMultiCallable[
@@ -86,8 +97,11 @@ class TrainerServiceStub:
     ]
     """Queues a training and returns at once. Durable when it returns: the training will run, whatever restarts.
       NOT_FOUND            the dataset does not exist; CreateDataset first.
-      FAILED_PRECONDITION  the dataset has too few usable pictures (reason DATASET_NOT_READY); read its report, upload more.
+      FAILED_PRECONDITION  the dataset has too few usable pictures (reason DATASET_NOT_READY); read its report, upload more. Or
+                           it carries no consent and the operator requires one (reason CONSENT_REQUIRED); create it with one.
       ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED.
+      RESOURCE_EXHAUSTED   the project has as many trainings queued and running as it may (reason PROJECT_TRAININGS, with
+                           QuotaFailure); retry after RetryInfo, or cancel one.
     """
 
     GetTraining: grpc.UnaryUnaryMultiCallable[
@@ -118,8 +132,8 @@ class TrainerServiceStub:
         personae.v1.trainer_pb2.DeleteTrainingRequest,
         personae.v1.trainer_pb2.DeleteTrainingResponse,
     ]
-    """Deletes a training's record, events and checkpoints. Not built yet: answers UNIMPLEMENTED.
-      NOT_FOUND            it does not exist in this project.
+    """Deletes a training's record, events, samples and checkpoints. Its adapter stays: DeleteAdapter deletes that.
+      NOT_FOUND            it does not exist in this project, or was deleted before by another call.
       FAILED_PRECONDITION  it has not ended; cancel it first.
     """
 
@@ -152,9 +166,11 @@ class TrainerServiceStub:
         personae.v1.trainer_pb2.DeleteAdapterRequest,
         personae.v1.trainer_pb2.DeleteAdapterResponse,
     ]
-    """Deletes an adapter version, or all of them, with everything derived from it. It stops being served within 5 seconds. Not
-    built yet: answers UNIMPLEMENTED.
-      NOT_FOUND  it does not exist in this project.
+    """Deletes an adapter version, or all published ones, with everything derived from it: its files, exports, and the images in
+    the bucket that were made with it. It stops being served within 5 seconds; generations that wait or run with it end
+    NOT_FOUND. Durable when it returns, as DeleteDataset. A tombstone stays, so the number is not given again. Which images it
+    made is still known by their hashes: InferenceService.LookUpImage.
+      NOT_FOUND  it does not exist in this project, or was deleted before by another call.
     """
 
     ExportAdapter: grpc.UnaryUnaryMultiCallable[
@@ -172,10 +188,12 @@ class TrainerServiceStub:
         personae.v1.trainer_pb2.ImportAdapterRequest,
         personae.v1.trainer_pb2.ImportAdapterResponse,
     ]
-    """Makes an adapter version from a file made elsewhere. First message: `header`, then `chunk`s. Not built yet: answers
-    UNIMPLEMENTED.
-      FAILED_PRECONDITION  the file does not fit the base model (reason ADAPTER_INVALID says how).
-      ALREADY_EXISTS       the adapter id is taken; set `new_version`.
+    """Makes an adapter version from a LoRA file made elsewhere: safetensors of at most 1 GiB, in the key names of PEFT and diffusers
+    or of Kohya's scripts and ComfyUI, found out by themselves. First message: `header`, then the file in `chunk`s. Nothing in
+    the file is executed or configures anything; a factor alpha/rank is folded into the weights. Exists whole when it
+    returns, or not at all.
+      FAILED_PRECONDITION  the file is no LoRA for this base model (reason ADAPTER_INVALID; the text says what is wrong with it).
+      ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED.
     """
 
     ReadArtifact: grpc.UnaryStreamMultiCallable[
@@ -201,11 +219,16 @@ class TrainerServiceAsyncStub:
       INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
       UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
       DEADLINE_EXCEEDED   the caller's deadline passed; a mutation with a `request_id` is safe to repeat.
-      RESOURCE_EXHAUSTED  the message or its metadata is too large; send less.
+      RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
+      UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
+      PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     `request_id` (a UUID) makes a mutation idempotent: the same id and body give the same answer however often they are sent;
     the same id with another body gives ALREADY_EXISTS, reason REQUEST_ID_REUSED. Without it a repeat is a second mutation.
+
+    Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual
+    TLS. The identity names the projects it may use; a resource of any other answers NOT_FOUND, in the words for a missing one.
     """
 
     CreateDataset: grpc.aio.UnaryUnaryMultiCallable[
@@ -214,7 +237,8 @@ class TrainerServiceAsyncStub:
     ]
     """Creates a dataset: empty, or from pictures that already lie in the bucket.
       NOT_FOUND       nothing lies under `incoming_id`; put pictures there first.
-      ALREADY_EXISTS  the dataset exists; choose another id, or GetDataset.
+      ALREADY_EXISTS  the dataset exists (choose another id, or GetDataset), or was deleted (reason DELETED: its id is not
+                      given again).
     """
 
     UploadImages: grpc.aio.StreamUnaryMultiCallable[
@@ -247,8 +271,13 @@ class TrainerServiceAsyncStub:
         personae.v1.trainer_pb2.DeleteDatasetRequest,
         personae.v1.trainer_pb2.DeleteDatasetResponse,
     ]
-    """Deletes a dataset and everything derived from it. Not built yet: answers UNIMPLEMENTED.
-      NOT_FOUND  it does not exist in this project.
+    """Deletes a dataset and everything derived from it: its pictures and masks; the trainings on it, which are cancelled where
+    they have not ended, with their events, samples and checkpoints; the adapters they made; and the images in the bucket that
+    were made with those, or from its pictures. Durable when it returns: from then on nothing of it can be read here, its
+    adapters stop being served within 5 seconds, and what is still there is removed, whatever restarts, once no worker can be
+    writing any more: within minutes. A tombstone stays, which holds names and times and nothing else; the id is not given
+    again. Pictures under `incoming/` are not ours and stay.
+      NOT_FOUND  it does not exist in this project, or was deleted before by another call.
     """
 
     CreateTraining: grpc.aio.UnaryUnaryMultiCallable[
@@ -257,8 +286,11 @@ class TrainerServiceAsyncStub:
     ]
     """Queues a training and returns at once. Durable when it returns: the training will run, whatever restarts.
       NOT_FOUND            the dataset does not exist; CreateDataset first.
-      FAILED_PRECONDITION  the dataset has too few usable pictures (reason DATASET_NOT_READY); read its report, upload more.
+      FAILED_PRECONDITION  the dataset has too few usable pictures (reason DATASET_NOT_READY); read its report, upload more. Or
+                           it carries no consent and the operator requires one (reason CONSENT_REQUIRED); create it with one.
       ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED.
+      RESOURCE_EXHAUSTED   the project has as many trainings queued and running as it may (reason PROJECT_TRAININGS, with
+                           QuotaFailure); retry after RetryInfo, or cancel one.
     """
 
     GetTraining: grpc.aio.UnaryUnaryMultiCallable[
@@ -289,8 +321,8 @@ class TrainerServiceAsyncStub:
         personae.v1.trainer_pb2.DeleteTrainingRequest,
         personae.v1.trainer_pb2.DeleteTrainingResponse,
     ]
-    """Deletes a training's record, events and checkpoints. Not built yet: answers UNIMPLEMENTED.
-      NOT_FOUND            it does not exist in this project.
+    """Deletes a training's record, events, samples and checkpoints. Its adapter stays: DeleteAdapter deletes that.
+      NOT_FOUND            it does not exist in this project, or was deleted before by another call.
       FAILED_PRECONDITION  it has not ended; cancel it first.
     """
 
@@ -323,9 +355,11 @@ class TrainerServiceAsyncStub:
         personae.v1.trainer_pb2.DeleteAdapterRequest,
         personae.v1.trainer_pb2.DeleteAdapterResponse,
     ]
-    """Deletes an adapter version, or all of them, with everything derived from it. It stops being served within 5 seconds. Not
-    built yet: answers UNIMPLEMENTED.
-      NOT_FOUND  it does not exist in this project.
+    """Deletes an adapter version, or all published ones, with everything derived from it: its files, exports, and the images in
+    the bucket that were made with it. It stops being served within 5 seconds; generations that wait or run with it end
+    NOT_FOUND. Durable when it returns, as DeleteDataset. A tombstone stays, so the number is not given again. Which images it
+    made is still known by their hashes: InferenceService.LookUpImage.
+      NOT_FOUND  it does not exist in this project, or was deleted before by another call.
     """
 
     ExportAdapter: grpc.aio.UnaryUnaryMultiCallable[
@@ -343,10 +377,12 @@ class TrainerServiceAsyncStub:
         personae.v1.trainer_pb2.ImportAdapterRequest,
         personae.v1.trainer_pb2.ImportAdapterResponse,
     ]
-    """Makes an adapter version from a file made elsewhere. First message: `header`, then `chunk`s. Not built yet: answers
-    UNIMPLEMENTED.
-      FAILED_PRECONDITION  the file does not fit the base model (reason ADAPTER_INVALID says how).
-      ALREADY_EXISTS       the adapter id is taken; set `new_version`.
+    """Makes an adapter version from a LoRA file made elsewhere: safetensors of at most 1 GiB, in the key names of PEFT and diffusers
+    or of Kohya's scripts and ComfyUI, found out by themselves. First message: `header`, then the file in `chunk`s. Nothing in
+    the file is executed or configures anything; a factor alpha/rank is folded into the weights. Exists whole when it
+    returns, or not at all.
+      FAILED_PRECONDITION  the file is no LoRA for this base model (reason ADAPTER_INVALID; the text says what is wrong with it).
+      ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED.
     """
 
     ReadArtifact: grpc.aio.UnaryStreamMultiCallable[
@@ -372,11 +408,16 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
       INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
       UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
       DEADLINE_EXCEEDED   the caller's deadline passed; a mutation with a `request_id` is safe to repeat.
-      RESOURCE_EXHAUSTED  the message or its metadata is too large; send less.
+      RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
+      UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
+      PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     `request_id` (a UUID) makes a mutation idempotent: the same id and body give the same answer however often they are sent;
     the same id with another body gives ALREADY_EXISTS, reason REQUEST_ID_REUSED. Without it a repeat is a second mutation.
+
+    Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual
+    TLS. The identity names the projects it may use; a resource of any other answers NOT_FOUND, in the words for a missing one.
     """
 
     @abc.abstractmethod
@@ -387,7 +428,8 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[personae.v1.trainer_pb2.CreateDatasetResponse, collections.abc.Awaitable[personae.v1.trainer_pb2.CreateDatasetResponse]]:
         """Creates a dataset: empty, or from pictures that already lie in the bucket.
           NOT_FOUND       nothing lies under `incoming_id`; put pictures there first.
-          ALREADY_EXISTS  the dataset exists; choose another id, or GetDataset.
+          ALREADY_EXISTS  the dataset exists (choose another id, or GetDataset), or was deleted (reason DELETED: its id is not
+                          given again).
         """
 
     @abc.abstractmethod
@@ -428,8 +470,13 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         request: personae.v1.trainer_pb2.DeleteDatasetRequest,
         context: _ServicerContext,
     ) -> typing.Union[personae.v1.trainer_pb2.DeleteDatasetResponse, collections.abc.Awaitable[personae.v1.trainer_pb2.DeleteDatasetResponse]]:
-        """Deletes a dataset and everything derived from it. Not built yet: answers UNIMPLEMENTED.
-          NOT_FOUND  it does not exist in this project.
+        """Deletes a dataset and everything derived from it: its pictures and masks; the trainings on it, which are cancelled where
+        they have not ended, with their events, samples and checkpoints; the adapters they made; and the images in the bucket that
+        were made with those, or from its pictures. Durable when it returns: from then on nothing of it can be read here, its
+        adapters stop being served within 5 seconds, and what is still there is removed, whatever restarts, once no worker can be
+        writing any more: within minutes. A tombstone stays, which holds names and times and nothing else; the id is not given
+        again. Pictures under `incoming/` are not ours and stay.
+          NOT_FOUND  it does not exist in this project, or was deleted before by another call.
         """
 
     @abc.abstractmethod
@@ -440,8 +487,11 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[personae.v1.trainer_pb2.CreateTrainingResponse, collections.abc.Awaitable[personae.v1.trainer_pb2.CreateTrainingResponse]]:
         """Queues a training and returns at once. Durable when it returns: the training will run, whatever restarts.
           NOT_FOUND            the dataset does not exist; CreateDataset first.
-          FAILED_PRECONDITION  the dataset has too few usable pictures (reason DATASET_NOT_READY); read its report, upload more.
+          FAILED_PRECONDITION  the dataset has too few usable pictures (reason DATASET_NOT_READY); read its report, upload more. Or
+                               it carries no consent and the operator requires one (reason CONSENT_REQUIRED); create it with one.
           ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED.
+          RESOURCE_EXHAUSTED   the project has as many trainings queued and running as it may (reason PROJECT_TRAININGS, with
+                               QuotaFailure); retry after RetryInfo, or cancel one.
         """
 
     @abc.abstractmethod
@@ -480,8 +530,8 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         request: personae.v1.trainer_pb2.DeleteTrainingRequest,
         context: _ServicerContext,
     ) -> typing.Union[personae.v1.trainer_pb2.DeleteTrainingResponse, collections.abc.Awaitable[personae.v1.trainer_pb2.DeleteTrainingResponse]]:
-        """Deletes a training's record, events and checkpoints. Not built yet: answers UNIMPLEMENTED.
-          NOT_FOUND            it does not exist in this project.
+        """Deletes a training's record, events, samples and checkpoints. Its adapter stays: DeleteAdapter deletes that.
+          NOT_FOUND            it does not exist in this project, or was deleted before by another call.
           FAILED_PRECONDITION  it has not ended; cancel it first.
         """
 
@@ -522,9 +572,11 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         request: personae.v1.trainer_pb2.DeleteAdapterRequest,
         context: _ServicerContext,
     ) -> typing.Union[personae.v1.trainer_pb2.DeleteAdapterResponse, collections.abc.Awaitable[personae.v1.trainer_pb2.DeleteAdapterResponse]]:
-        """Deletes an adapter version, or all of them, with everything derived from it. It stops being served within 5 seconds. Not
-        built yet: answers UNIMPLEMENTED.
-          NOT_FOUND  it does not exist in this project.
+        """Deletes an adapter version, or all published ones, with everything derived from it: its files, exports, and the images in
+        the bucket that were made with it. It stops being served within 5 seconds; generations that wait or run with it end
+        NOT_FOUND. Durable when it returns, as DeleteDataset. A tombstone stays, so the number is not given again. Which images it
+        made is still known by their hashes: InferenceService.LookUpImage.
+          NOT_FOUND  it does not exist in this project, or was deleted before by another call.
         """
 
     @abc.abstractmethod
@@ -546,10 +598,12 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[personae.v1.trainer_pb2.ImportAdapterRequest],
         context: _ServicerContext,
     ) -> typing.Union[personae.v1.trainer_pb2.ImportAdapterResponse, collections.abc.Awaitable[personae.v1.trainer_pb2.ImportAdapterResponse]]:
-        """Makes an adapter version from a file made elsewhere. First message: `header`, then `chunk`s. Not built yet: answers
-        UNIMPLEMENTED.
-          FAILED_PRECONDITION  the file does not fit the base model (reason ADAPTER_INVALID says how).
-          ALREADY_EXISTS       the adapter id is taken; set `new_version`.
+        """Makes an adapter version from a LoRA file made elsewhere: safetensors of at most 1 GiB, in the key names of PEFT and diffusers
+        or of Kohya's scripts and ComfyUI, found out by themselves. First message: `header`, then the file in `chunk`s. Nothing in
+        the file is executed or configures anything; a factor alpha/rank is folded into the weights. Exists whole when it
+        returns, or not at all.
+          FAILED_PRECONDITION  the file is no LoRA for this base model (reason ADAPTER_INVALID; the text says what is wrong with it).
+          ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED.
         """
 
     @abc.abstractmethod
