@@ -34,8 +34,9 @@ from inference_service.studio import ServedBaseModel, Studio
 from personae.v1 import inference_pb2
 from personae.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from service_kit.logs import configure_logs
-from service_kit.serving import Endpoint, StartError, check_ports, connect_store, run_service, serve_until_stopped
+from service_kit.serving import Endpoint, StartError, check_ports, run_service, serve_until_stopped
 from service_kit.settings import PREFIX, read_settings
+from service_kit.store_at_start import connect_verified_store
 
 if TYPE_CHECKING:
     from inference_service.denoising.step_engine import StepEngine
@@ -101,7 +102,7 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     # In a pool of its own: the end of the loop waits for the default one, and would hold back the text of a StartError.
     loaders = ThreadPoolExecutor(1)
     loading = loop.run_in_executor(loaders, load_engines, entries, settings)
-    store = await connect_store(settings.store)
+    store = await connect_verified_store(settings.store)
     check = None
     if settings.inference_checker:
         check = ContentCheck(await loop.run_in_executor(loaders, load_checker, settings.inference_checker))

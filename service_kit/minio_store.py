@@ -6,9 +6,11 @@ presigned URL that never leaves this file.
 """
 
 import io
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import urllib3
@@ -58,6 +60,7 @@ class MinioStore:
             http_client=self._http,
         )
         self._bucket = bucket
+        self._url = endpoint
 
     def ensure_bucket(self, create: bool) -> None:
         """Check that the bucket exists; make it where `create` says so. Raises StoreForbidden where it is missing."""
@@ -77,7 +80,7 @@ class MinioStore:
         with _store_errors(key):
             response = self._client.get_object(self._bucket, key)
             try:
-                return StoredObject(response.read(), response.headers["ETag"].strip('"'))
+                return StoredObject(response.read(), _etag(key, response))
             finally:
                 response.release_conn()
 
@@ -122,6 +125,14 @@ class MinioStore:
                 if entry.is_dir and entry.object_name > after:
                     yield entry.object_name
 
+    def clock_ahead_s(self) -> float | None:
+        """How far the store's clock is ahead of ours, in whole seconds; None where it does not say."""
+        with _store_errors(self._bucket):
+            # The answer is an error without a signature, and has a date all the same.
+            answer = self._http.request("GET", self._url)
+        date = answer.headers.get("Date")
+        return parsedate_to_datetime(date).timestamp() - time.time() // 1 if date else None
+
     def _conditional_put(
         self, key: str, body: bytes, condition: dict[str, str], lost: Callable[[str], StoreError]
     ) -> str:
@@ -132,12 +143,14 @@ class MinioStore:
             except urllib3.exceptions.HTTPError as error:
                 return self._settle(key, body, StoreUnavailable(f"{key}: no answer to a write: {error}"))
         if response.status == 200:
-            return str(response.headers["ETag"]).strip('"')
+            return _etag(key, response)
         # 404 is AWS's answer to If-Match on a missing key; 409 means that another write was under way.
         if response.status in (404, 409, 412):
             return self._settle(key, body, lost(key))
         if response.status == 403:
             raise StoreForbidden(f"{key}: the store refused a write")
+        if response.status == 501:
+            raise StoreForbidden(f"{key}: the store does not know conditional writes")
         return self._settle(key, body, StoreUnavailable(f"{key}: the store answered {response.status} to a write"))
 
     def _settle(self, key: str, body: bytes, otherwise: StoreError) -> str:
@@ -160,6 +173,12 @@ def open_store(settings: StoreSettings) -> MinioStore:
         settings.s3_bucket,
         settings.s3_region,
     )
+
+
+def _etag(key: str, response: urllib3.BaseHTTPResponse) -> str:
+    if "ETag" not in response.headers:
+        raise StoreError(f"{key}: the store gave no ETag")
+    return str(response.headers["ETag"]).strip('"')
 
 
 @contextmanager

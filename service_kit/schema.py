@@ -185,3 +185,11 @@ def image_ledger_entry(project: ProjectName, digest: str) -> str:
 def generated_image(project: ProjectName, generation_id: str, index: int, suffix: str) -> str:
     """An image that was asked for in the bucket, read by its caller. Written once, before its ledger entry."""
     return f"{project}/generations/{generation_id}/{index:04d}.{suffix}"
+
+
+# Verification. Written, read and deleted again by the services at their start and by `personae verify-store`.
+
+
+def verification_prefix(run: str) -> str:
+    """What one verification of the store writes; whatever is left there, after a kill -9, is of no use to anybody."""
+    return f"verify/{run}/"

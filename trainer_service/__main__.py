@@ -9,8 +9,9 @@ from base_models.catalog import CatalogError, read_allow_list
 from base_models.prompt_tokens import PromptTokens
 from personae.v1 import trainer_pb2, trainer_pb2_grpc
 from service_kit.logs import configure_logs
-from service_kit.serving import Endpoint, StartError, check_ports, connect_store, run_service, serve_until_stopped
+from service_kit.serving import Endpoint, StartError, check_ports, run_service, serve_until_stopped
 from service_kit.settings import PREFIX, read_settings
+from service_kit.store_at_start import connect_verified_store
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
 from trainer_service.dispatcher import Dispatcher
@@ -45,7 +46,7 @@ async def main() -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     # Reading the tokenizers takes seconds, which the first CreateTraining shall not wait for.
     store, tokens = await asyncio.gather(
-        connect_store(settings.store),
+        connect_verified_store(settings.store),
         asyncio.to_thread(lambda: {name: PromptTokens(entry) for name, entry in base_models.items()}),
     )
 

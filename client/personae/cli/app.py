@@ -11,6 +11,7 @@ from personae.cli.generating import generate
 from personae.cli.machine import demo, up
 from personae.cli.settings import KEYS
 from personae.cli.trainings import train, watch
+from personae.cli.verify_store import verify_store
 
 app = typer.Typer(
     help="Train a LoRA adapter from sixteen pictures and generate with it.",
@@ -21,5 +22,5 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command(epilog=KEYS)(train)
-for command in (watch, generate, adapters, export, datasets, demo):
+for command in (watch, generate, adapters, export, datasets, demo, verify_store):
     app.command()(command)
