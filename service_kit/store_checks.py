@@ -4,7 +4,7 @@ Its one rule: a check fails on what it saw, never on time; a store that does not
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ _SLACK = 10
 
 @dataclass(frozen=True)
 class Effort:
-    """writers: how many race for one key. rounds: how often. whole: also the checks that write many or large objects."""
+    """writers: how many race for a key, and rounds: how often. whole: with checks that write many or large objects."""
 
     writers: int
     rounds: int
@@ -75,8 +75,7 @@ def _refuses_a_second_create(bench: Bench) -> str:
 
 def _lets_one_creator_win(bench: Bench) -> str:
     for number in range(bench.rounds):
-        key = bench.key(f"creators/{number}")
-        _race(bench, key, lambda store, body, key=key: store.create(key, body))
+        _race(bench, bench.key(f"creators/{number}"), None)
     return f"one winner in each of {bench.rounds} races of {bench.writers} writers"
 
 
@@ -104,13 +103,8 @@ def _refuses_to_replace_nothing(bench: Bench) -> str:
 def _lets_one_replacer_win(bench: Bench) -> str:
     key = bench.key("replacers")
     etag = bench.here.create(key, b"start")
-    for number in range(bench.rounds):
-        etag = _race(
-            bench,
-            key,
-            lambda store, body, etag=etag, number=number: store.replace(key, b"round %d, %s" % (number, body), etag),
-            b"round %d, " % number,
-        )
+    for _ in range(bench.rounds):
+        etag = _race(bench, key, etag)
     return f"one winner in each of {bench.rounds} races of {bench.writers} writers"
 
 
@@ -236,18 +230,20 @@ def _lists_more_than_a_page(bench: Bench) -> str:
     return f"a list of {_MANY} keys was whole"
 
 
-def _race(bench: Bench, key: str, write: Callable[[ObjectStore, bytes], str], before: bytes = b"") -> str:
-    """Let all writers write at once, each its own body; return the winner's ETag.
+def _race(bench: Bench, key: str, etag: str | None) -> str:
+    """Let all writers create the key at once, or replace it where an ETag is given; return the ETag of the winner.
 
-    before: what `write` puts before the body. Raises Broken, or StoreUnavailable where an answer is missing that could
-    change the outcome.
+    Raises Broken, or StoreUnavailable where an answer is missing that could change the outcome.
     """
     go = threading.Event()
+    # No two bodies are ever equal, since a body that is there already would pass for the writer's own.
+    bodies = [f"writer {writer} after {etag}".encode() for writer in range(bench.writers)]
 
     def attempt(writer: int) -> str | Exception:
+        store, body = (bench.here, bench.there)[writer % 2], bodies[writer]
         go.wait()
         try:
-            return write((bench.here, bench.there)[writer % 2], b"writer %d" % writer)
+            return store.create(key, body) if etag is None else store.replace(key, body, etag)
         except (ObjectExists, ObjectChanged, StoreUnavailable) as error:
             return error
 
@@ -266,9 +262,9 @@ def _race(bench: Bench, key: str, write: Callable[[ObjectStore, bytes], str], be
             raise answer
     if not winners:
         raise Broken(f"all of {bench.writers} writers at once were refused")
-    winner, etag = winners.popitem()
-    _hold(bench.there, key, before + b"writer %d" % winner)
-    return etag
+    winner, won = winners.popitem()
+    _hold(bench.there, key, bodies[winner])
+    return won
 
 
 def _hold(store: ObjectStore, key: str, body: bytes) -> None:
@@ -277,8 +273,8 @@ def _hold(store: ObjectStore, key: str, body: bytes) -> None:
         raise Broken(f"a read gave {found[:20]!r} where {body[:20]!r} had been written")
 
 
-def _listed(ask: Callable[..., object], folder: str, after: str, wanted: tuple[str, ...]) -> None:
-    found = [key.removeprefix(folder) for key in ask(folder, after=after and folder + after)]  # type: ignore[attr-defined]
+def _listed(ask: Callable[[str, str], Iterator[str]], folder: str, after: str, wanted: tuple[str, ...]) -> None:
+    found = [key.removeprefix(folder) for key in ask(folder, after and folder + after)]
     if found != list(wanted):
         raise Broken(f"a list after {after!r} gave {found}, not {list(wanted)}")
 

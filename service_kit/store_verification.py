@@ -5,7 +5,7 @@ Its one rule: three verdicts, not two. A store that is away or slow is `unanswer
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -36,7 +36,7 @@ class Outcome:
     duration_s: float
 
 
-def verify(here: ObjectStore, there: ObjectStore, run: str, effort: Effort) -> Iterator[Outcome]:
+def verify(here: ObjectStore, there: ObjectStore, run: str, effort: Effort) -> Generator[Outcome, None, None]:
     """Check one store over two connections, check by check; what was written is deleted at the end, however it comes.
 
     run: an id of nobody else's, which keeps runs at one time apart.

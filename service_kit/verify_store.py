@@ -1,7 +1,7 @@
 """`python -m service_kit.verify_store`: hold the configured store against everything the services need of it.
 
-One JSON object a line on standard output: `{"event": "store", …}`, a `check` for each, last the `verdict`. Exit status 0
-where every check passed. Reads the PERSONAE_S3_* variables and passes over all others, so that it runs in any pod.
+One JSON object a line on standard output: `{"event": "store", …}`, a `check` for each, last the `verdict`. Exit status
+0 where every check passed. It reads the PERSONAE_S3_* variables and passes over all others, so that it runs in any pod.
 """
 
 import argparse

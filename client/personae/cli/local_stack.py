@@ -1,7 +1,7 @@
 """The whole of Personae on this machine: object store, trainer and inference service, as three child processes.
 
-The one file of this package that knows the services exist; it needs a source checkout, finds them by name and starts
-them, and never imports them.
+It needs a source checkout, finds the services by name and starts them, and never imports them; beside it, only
+`verify_store.py` knows that they exist.
 """
 
 import contextlib
@@ -69,7 +69,8 @@ def checkout() -> Path:
     origins = [spec.origin for spec in found if spec and spec.origin]
     if len(origins) < len(found):
         raise StackError(
-            "The services are not beside this client: `personae up` and `personae demo` need a source checkout. "
+            "The services are not beside this client: `personae up`, `demo` and `verify-store` need a source "
+            "checkout. "
             "Clone the repository and run `make demo` there."
         )
     return Path(origins[0]).parent.parent

@@ -1,4 +1,4 @@
-"""The command `verify-store`: the services' own verification of an object store, as a child process, for people to read.
+"""The command `verify-store`: the services' own verification of an object store, told to people.
 
 Its one rule: what is shown is what the child saw; nothing is judged here.
 """
@@ -22,7 +22,7 @@ from personae.cli.terminal import err, out
 _STOP_S = 30.0
 """Longest wait for the child to delete what it wrote."""
 _LOOK_AGAIN_S = 0.05
-# The store refuses signatures whose time is 15 minutes off.
+# Stores refuse signatures whose time is 15 minutes off.
 _WORRYING_CLOCK_S = 60
 _MARKS = {"passed": "[green]✓[/green]", "failed": "[red]✗[/red]", "unanswered": "[yellow]?[/yellow]"}
 
@@ -35,10 +35,9 @@ def verify_store(
 ) -> None:
     """Prove that an object store keeps what the services rest on.
 
-    Reads PERSONAE_S3_ENDPOINT, PERSONAE_S3_ACCESS_KEY, PERSONAE_S3_SECRET_KEY, PERSONAE_S3_BUCKET and the other
-    PERSONAE_S3_ variables, as the services do. Conditional writes are raced, reads and lists asked for right after
-    writes; everything is written below verify/ and deleted again. Exit code 0: all proven; 1: not. Needs a source
-    checkout.
+    Reads the variables PERSONAE_S3_… as the services do. Conditional writes are raced, reads and lists asked for right
+    after writes; everything is written below verify/ and deleted again. Takes a minute; exit code 0 where all was
+    proven, else 1. Needs a source checkout.
     """
     verdicts = []
     for line in _lines(rounds):
@@ -96,8 +95,8 @@ def _show_store(told: dict[str, Any]) -> None:
     ahead_s = told["clock_ahead_s"]
     if ahead_s is not None and abs(ahead_s) > _WORRYING_CLOCK_S:
         err.print(
-            f"[yellow]Its clock is {ahead_s:+.0f} s from this machine's: stores refuse requests that are 15 minutes off. "
-            "Set both by NTP.[/yellow]"
+            f"[yellow]Its clock is {ahead_s:+.0f} s from this machine's: stores refuse requests that are 15 minutes "
+            "off. Set both by NTP.[/yellow]"
         )
 
 
@@ -114,8 +113,8 @@ def _show_check(told: dict[str, Any]) -> None:
 def _show_verdict(verdicts: list[str]) -> None:
     if "failed" in verdicts:
         out.print(
-            "This store is not fit for Personae: the services refuse to start on it. Use another store, or a release of "
-            "this one with atomic conditional writes (docs/object-stores.md)."
+            "This store is not fit for Personae: the services refuse to start on it. Use another store, or a "
+            "release of this one with atomic conditional writes (docs/object-stores.md)."
         )
     elif "unanswered" in verdicts:
         out.print(
