@@ -39,6 +39,7 @@ from service_kit.settings import PREFIX, read_settings
 from service_kit.store_at_start import connect_verified_store
 
 if TYPE_CHECKING:
+    from inference_service.content_credentials import ContentCredentials
     from inference_service.denoising.step_engine import StepEngine
     from inference_service.safety_checker import SafetyChecker
 
@@ -80,6 +81,17 @@ def load_checker(folder: Path) -> "SafetyChecker":
         raise StartError(f"{PREFIX}INFERENCE_CHECKER={folder}: {error}") from error
 
 
+def load_credentials(settings: InferenceSettings) -> "ContentCredentials | None":
+    """What images are signed with, where the operator wants that. Raises StartError."""
+    if not (
+        settings.inference_c2pa_certificates or settings.inference_c2pa_key or settings.inference_c2pa_timestamp_url
+    ):
+        return None
+    from inference_service.content_credentials import load_content_credentials
+
+    return load_content_credentials(settings)
+
+
 async def main(load_engines: LoadEngines = load_engines) -> None:
     """Serve until SIGTERM or SIGINT. load_engines: gives one by each entry's name; a benchmark brings others."""
     configure_logs()
@@ -96,6 +108,7 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
         settings.inference_reflection,
     )
     check_ports(endpoint)
+    credentials = load_credentials(settings)
 
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(_THREADS))
@@ -120,7 +133,7 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     uses = AdapterUses(lambda: datetime.now(UTC))
     adapters = Adapters(manifests, host, uses)
     ledger = Ledger(store, lambda: datetime.now(UTC))
-    finishing = Finishing(store, settings.store.s3_bucket, ledger, check)
+    finishing = Finishing(store, settings.store.s3_bucket, ledger, check, credentials)
     read_image = partial(read_dataset_image, store)
     studio = Studio(served, adapters, admission, finishing, time.monotonic, read_image)
     served_adapters = ServedAdapters(served, adapters, uses, host, cache)

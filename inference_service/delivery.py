@@ -3,9 +3,10 @@
 Its one rule: what could outgrow a message is refused when the request is checked, not after its steps were computed.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 FileFormat = Literal["png", "webp", "jpeg"]
+FILE_FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 Delivery = Literal["inline", "bucket"]
 
 # gRPC callers take messages of 4 MiB by default; the rest of the message needs no more than what is left.
@@ -16,9 +17,12 @@ _MOST_BYTES_PER_PIXEL = {"png": 3.0, "webp": 1.5, "jpeg": 1.5}
 # PNG's filter byte a row; and provenance: two texts of at most 10,000 characters, in PNG uncompressed.
 _BYTES_PER_ROW = 2
 _MOST_PROVENANCE_BYTES = 100_000
+# A signature adds 3 to 4 KB with a chain of two certificates; a start with one that adds more than this is refused.
+MOST_CREDENTIALS_BYTES = 32_768
 
 
 def most_bytes(file_format: str, width: int, height: int) -> int:
     """No file of this format and size, in pixels, is longer."""
     pixels = width * height
-    return round(_MOST_BYTES_PER_PIXEL[file_format] * pixels) + _BYTES_PER_ROW * height + _MOST_PROVENANCE_BYTES
+    content = round(_MOST_BYTES_PER_PIXEL[file_format] * pixels) + _BYTES_PER_ROW * height
+    return content + _MOST_PROVENANCE_BYTES + MOST_CREDENTIALS_BYTES

@@ -1,4 +1,4 @@
-"""From a picture's pixels to what its caller gets: checked, encoded, delivered, written down.
+"""From a picture's pixels to what its caller gets: checked, encoded, signed, delivered, written down.
 
 Its one rule: each step before the next. What a checker has not passed is never encoded, and no image leaves before the
 ledger knows it.
@@ -7,6 +7,7 @@ ledger knows it.
 import asyncio
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from inference_service.content_check import ContentCheck
 from inference_service.engine import AppliedAdapter, Picture
@@ -17,6 +18,10 @@ from inference_service.ledger import Ledger, LedgerAdapter, Making
 from service_kit import schema
 from service_kit.names import ProjectName
 from service_kit.store import ObjectStore
+
+if TYPE_CHECKING:
+    # Its libraries are loaded where images are signed, and nowhere else.
+    from inference_service.content_credentials import ContentCredentials
 
 
 @dataclass(frozen=True)
@@ -31,13 +36,21 @@ class Origin:
 
 
 class Finishing:
-    """Finishes pictures, any number at once. `bucket` is the name of the store's."""
+    """Finishes pictures, any number at once. `bucket` names the store's. With `credentials` it signs their files."""
 
-    def __init__(self, store: ObjectStore, bucket: str, ledger: Ledger, check: ContentCheck | None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        bucket: str,
+        ledger: Ledger,
+        check: ContentCheck | None,
+        credentials: "ContentCredentials | None" = None,
+    ) -> None:
         self._store = store
         self._bucket = bucket
         self._ledger = ledger
         self._check = check
+        self._credentials = credentials
 
     async def finish(self, picture: Picture, origin: Origin) -> FinishedImage:
         """The image as it is sent. Raises StoreUnavailable, or what the checker raises."""
@@ -50,6 +63,8 @@ class Finishing:
         request = origin.request
         provenance = Provenance(request, picture.task, origin.base_model_digest, origin.adapters)
         content = encode(picture.pixels_HWC, request.file_format, provenance)
+        if self._credentials:
+            content = self._credentials.sign(content, request.file_format)
         digest = hashlib.sha256(content).hexdigest()
         uri = ""
         if request.delivery == "bucket":

@@ -1,7 +1,8 @@
 """Pixels to files, each carrying where it came from: prompt, seed, adapters, base model and the mark of a generator.
 
 PNG holds it in text chunks, WebP and JPEG in EXIF; all three say in XMP that a model made the picture. Nothing in a
-file tells one call from another, so the same request gives the same bytes; the ledger knows the call.
+file tells one call from another, so the same request gives the same bytes, until a signature is put in
+(`content_credentials.py`); the ledger knows the call.
 """
 
 import io
@@ -21,15 +22,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GENERATOR = "personae"
+# The term for a picture that a trained model made, of IPTC's vocabulary "Digital Source Type".
+MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 _LOSSY_QUALITY = 90
 # Coarser, because it is a sketch that is thrown away.
 _PREVIEW_QUALITY = 80
-# The machine-readable mark of a picture that a trained model made: IPTC Photo Metadata Standard 2023.2, "Digital Source
-# Type", with the term from its vocabulary, in XMP (ISO 16684-1) as the standard places it.
+# The machine-readable mark: IPTC Photo Metadata Standard 2023.2, in XMP (ISO 16684-1) as the standard places it.
 _XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
+    f'Iptc4xmpExt:DigitalSourceType="{MADE_BY_A_MODEL}"/>'
     "</rdf:RDF></x:xmpmeta>"
 )
 _EXIF_DESCRIPTION, _EXIF_SOFTWARE = 0x010E, 0x0131

@@ -53,5 +53,12 @@ class InferenceSettings(BaseModel):
     """Folder of diffusers' StableDiffusionSafetyChecker with its preprocessor_config.json, for example of
     CompVis/stable-diffusion-safety-checker, with safetensors weights. Images that it refuses are answered as filtered;
     without it no image is checked."""
+    inference_c2pa_certificates: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = None
+    """PEM file of the certificates that images are signed with, as C2PA defines it: the signer's first, then those
+    between it and the root. Together with the key; without them no image is signed (docs/provenance.md)."""
+    inference_c2pa_key: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = None
+    """PEM file of the signer's key, not encrypted: P-256, P-384, Ed25519, or RSA of at least 2048 bits."""
+    inference_c2pa_timestamp_url: str = ""
+    """An RFC 3161 timestamp authority, asked over the network for every image; empty for none."""
     inference_drain_s: float = Field(default=20.0, ge=0)
     """How long a stop waits for running generations, in seconds."""

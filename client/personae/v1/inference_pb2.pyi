@@ -457,7 +457,9 @@ class GenerateResponse(google.protobuf.message.Message):
         height: builtins.int
         """Height in pixels."""
         digest: builtins.str
-        """SHA-256 (hex) of the file."""
+        """SHA-256 (hex) of the file. Where the operator has files signed (C2PA), each has a signature of its own: the same image
+        made again is the same in its pixels, and has another digest.
+        """
         uri: builtins.str
         """`s3://{bucket}/{key}`: where the file lies, where `delivery` asked for that; `content` is then empty."""
         def __init__(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import numpy as np
@@ -40,6 +40,9 @@ from service_kit.error_status import ErrorInterceptor
 from service_kit.memory_store import MemoryStore
 from service_kit.store import ObjectStore
 from tests.bucket_adapters import BASE_MODEL_DIGEST
+
+if TYPE_CHECKING:
+    from inference_service.content_credentials import ContentCredentials
 
 BROKEN_FILE = b"not an adapter"
 PATIENCE_S = 10.0
@@ -137,6 +140,7 @@ async def fake_serving(
     bucket: ObjectStore | None = None,
     host_bytes: int = 10**6,
     checker: Checker | None = None,
+    credentials: "ContentCredentials | None" = None,
 ) -> AsyncIterator[FakeServing]:
     """Serve on a free loopback port. bucket: what the service uses instead of the in-memory store."""
     engine, store, clock = FakeEngine(), MemoryStore(), Clock()
@@ -148,7 +152,7 @@ async def fake_serving(
     adapters = Adapters(manifests, host, uses)
     check = ContentCheck(checker) if checker else None
     ledger = Ledger(reads_from, lambda: MADE_AT)
-    finishing = Finishing(reads_from, "bucket-1", ledger, check)
+    finishing = Finishing(reads_from, "bucket-1", ledger, check, credentials)
     read_image = partial(read_dataset_image, reads_from)
     studio = Studio({entry.name: base}, adapters, Admission(limits, clock), finishing, clock, read_image)
     served_adapters = ServedAdapters({entry.name: base}, adapters, uses, host, cache)
