@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from service_kit.errors import ResourceMissing, WriteConflict
-from service_kit.store import StoreUnavailable
+from service_kit.store import StoreError
 from trainer_service.lifecycle import State
 from trainer_service.training_record import HEARTBEAT_S, HOLDER_PATIENCE_S, LeaseLost, TrainingRecord
 from trainer_service.training_store import TrainingStore
@@ -77,7 +77,7 @@ class LeaseKeeper:
                 _logger.warning("%s: %s", self._record.name, error)
                 self._interrupts.lease_lost.set()
                 return
-            except (StoreUnavailable, WriteConflict) as error:
+            except (StoreError, WriteConflict) as error:
                 _logger.warning("%s: no heartbeat: %s", self._record.name, error)
 
     def _give_up_in_time(self) -> None:
