@@ -1,8 +1,8 @@
 """The object store port over S3, through the `minio` SDK: the only file that imports it.
 
 Its one rule: any answer to a conditional write but success is settled by reading back who won; it is sent again only
-where nobody has. The SDK cannot send `If-None-Match` or `If-Match` (it stores them as metadata and overwrites), so those
-two go through a presigned URL that never leaves this file.
+where nobody has. The SDK cannot send `If-None-Match` or `If-Match` (it stores them as metadata and overwrites), so they
+go through a presigned URL that never leaves this file.
 """
 
 import io
