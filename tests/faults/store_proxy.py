@@ -1,7 +1,7 @@
 """An S3 proxy between our processes and a real store that does to chosen requests whatever can happen to them.
 
-Its one rule: a named failpoint is a request (method, key, sender, the n-th of its kind); nothing in the product knows of
-it. All else passes unchanged, the Host header too, which signatures cover.
+Its one rule: a named failpoint is a request (method, key, sender, the n-th of its kind); nothing in the product knows
+of it. All else passes unchanged, the Host header too, which signatures cover.
 """
 
 import contextlib
