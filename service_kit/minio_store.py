@@ -1,8 +1,8 @@
 """The object store port over S3, through the `minio` SDK: the only file that imports it.
 
-Its one rule: a conditional write is sent once, and any answer but success is settled by reading back who won. The SDK
-cannot send `If-None-Match` or `If-Match` (it stores them as metadata and overwrites), so those two go through a
-presigned URL that never leaves this file.
+Its one rule: any answer to a conditional write but success is settled by reading back who won; it is sent again only
+where nobody has. The SDK cannot send `If-None-Match` or `If-Match` (it stores them as metadata and overwrites), so they
+go through a presigned URL that never leaves this file.
 """
 
 import io
@@ -28,11 +28,14 @@ from service_kit.store import (
     StoreUnavailable,
 )
 
-# Each is tried three times: an address where nobody answers is reported within four seconds.
+# Each is tried three times: an address where nobody answers is reported within four seconds, silence within 30.
 _CONNECT_TIMEOUT_S = 1.0
 # Of silence, not of a whole transfer.
 _READ_TIMEOUT_S = 10.0
 _POOL_SIZE = 32
+# An answer that the store cannot now is soon had: a store that gives it to one request in three fails one in 400.
+_ATTEMPTS = 5
+_PAUSE_S = 0.2
 _FORBIDDEN_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"}
 
 
@@ -49,7 +52,9 @@ class MinioStore:
         self._http = urllib3.PoolManager(
             maxsize=_POOL_SIZE,
             timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
-            retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+            retries=urllib3.Retry(
+                total=_ATTEMPTS - 1, connect=2, read=2, backoff_factor=_PAUSE_S, status_forcelist=[500, 502, 503, 504]
+            ),
         )
         self._client = Minio(
             endpoint=url.netloc,
@@ -102,10 +107,10 @@ class MinioStore:
             self._client.put_object(self._bucket, key, io.BytesIO(body), len(body))
 
     def create(self, key: str, body: bytes) -> str:
-        return self._conditional_put(key, body, {"If-None-Match": "*"}, ObjectExists)
+        return self._conditional_put(key, body, None, ObjectExists)
 
     def replace(self, key: str, body: bytes, etag: str) -> str:
-        return self._conditional_put(key, body, {"If-Match": f'"{etag}"'}, ObjectChanged)
+        return self._conditional_put(key, body, etag, ObjectChanged)
 
     def delete(self, key: str) -> None:
         with _store_errors(key):
@@ -133,35 +138,56 @@ class MinioStore:
         date = answer.headers.get("Date")
         return parsedate_to_datetime(date).timestamp() - time.time() // 1 if date else None
 
-    def _conditional_put(
-        self, key: str, body: bytes, condition: dict[str, str], lost: Callable[[str], StoreError]
+    def _conditional_put(self, key: str, body: bytes, expected: str | None, lost: Callable[[str], StoreError]) -> str:
+        """Write where the object still has the ETag `expected`, None: where there is none; the new ETag."""
+        unanswered: StoreUnavailable | None = None
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(_PAUSE_S)
+            try:
+                return self._conditional_put_once(key, body, expected, lost)
+            except (StoreUnavailable, ObjectExists, ObjectChanged) as error:
+                was_answered = not isinstance(error, StoreUnavailable)
+                stored = self._stored_now(key)
+                if stored is not None and stored.body == body:
+                    # Our write won; its answer, or that of an earlier attempt, was lost.
+                    return stored.etag
+                if unanswered is None and was_answered:
+                    raise
+                unanswered = unanswered or StoreUnavailable(str(error))
+                if was_answered or (stored.etag if stored else None) != expected:
+                    # Somebody wrote meanwhile, and whether before or over ours nobody can tell.
+                    break
+        assert unanswered is not None
+        raise unanswered
+
+    def _conditional_put_once(
+        self, key: str, body: bytes, expected: str | None, lost: Callable[[str], StoreError]
     ) -> str:
+        condition = {"If-None-Match": "*"} if expected is None else {"If-Match": f'"{expected}"'}
         with _store_errors(key):
             url = self._client.presigned_put_object(self._bucket, key, expires=timedelta(minutes=5))
             try:
                 response = self._http.request("PUT", url, body=body, headers=condition, retries=False)
             except urllib3.exceptions.HTTPError as error:
-                return self._settle(key, body, StoreUnavailable(f"{key}: no answer to a write: {error}"))
+                raise StoreUnavailable(f"{key}: no answer to a write: {error}") from error
         if response.status == 200:
             return _etag(key, response)
         # 404 is AWS's answer to If-Match on a missing key; 409 means that another write was under way.
         if response.status in (404, 409, 412):
-            return self._settle(key, body, lost(key))
+            raise lost(key)
         if response.status == 403:
             raise StoreForbidden(f"{key}: the store refused a write")
         if response.status == 501:
             raise StoreForbidden(f"{key}: the store does not know conditional writes")
-        return self._settle(key, body, StoreUnavailable(f"{key}: the store answered {response.status} to a write"))
+        raise StoreUnavailable(f"{key}: the store answered {response.status} to a write")
 
-    def _settle(self, key: str, body: bytes, otherwise: StoreError) -> str:
-        """The ETag if our bytes are what is stored (our write won, its answer was lost); raises `otherwise` if not."""
+    def _stored_now(self, key: str) -> StoredObject | None:
+        """What is stored after a write that was not answered with success, to settle who won; None: nothing."""
         try:
-            stored = self.get(key)
+            return self.get(key)
         except ObjectMissing:
-            raise otherwise from None
-        if stored.body != body:
-            raise otherwise
-        return stored.etag
+            return None
 
 
 def open_store(settings: StoreSettings) -> MinioStore:

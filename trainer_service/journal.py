@@ -115,11 +115,13 @@ class JournalWriter:
         return self._has_ended
 
     def append(self, happenings: Sequence[Happening]) -> None:
-        """Write events as one segment. Raises LeaseLost when a newer epoch has written.
+        """Write events as one segment. Raises LeaseLost when a newer epoch has written, or the log has ended.
 
-        Raises StoreUnavailable when it is open whether they were written: the next append, of nothing or of more, then
+        Raises StoreError when it is open whether they were written: the next append, of nothing or of more, then
         writes them first, and never twice.
         """
+        if self._has_ended:
+            raise _shut_out(self._name)
         self._behind.extend(happenings)
         if self._unsettled is not None:
             # Byte by byte as before, so that the store knows its own where the write did arrive.
@@ -131,14 +133,13 @@ class JournalWriter:
     def _create(self, segment: EventSegment) -> None:
         for _ in range(_ATTEMPTS):
             first = segment.events[0].sequence
+            # Until it is known to be written: whatever the store raises, here or while reading back.
+            self._unsettled = segment
             try:
                 self._store.create(schema.event_segment(self._name, first), segment.to_json())
                 self._head = segment.events[-1].sequence
                 self._unsettled = None
                 return
-            except StoreUnavailable:
-                self._unsettled = segment
-                raise
             except ObjectExists:
                 theirs = self._journal.segment_with(first)
                 if theirs is None:
@@ -147,7 +148,6 @@ class JournalWriter:
                 if theirs.epoch > self._epoch or isinstance(theirs.events[-1].what, Ended):
                     raise _shut_out(self._name) from None
                 segment = self._segment(theirs.events[-1].sequence + 1, [event.what for event in segment.events])
-        self._unsettled = segment
         raise StoreUnavailable(f"{self._name}: events exist and cannot be read")
 
     def _segment(self, first: int, happenings: Sequence[Happening]) -> EventSegment:

@@ -8,46 +8,52 @@ import pytest
 
 from service_kit.minio_store import MinioStore
 from service_kit.store import ObjectChanged, ObjectExists, StoreForbidden, StoreUnavailable
-from tests.contract.cut_answers import CuttingProxy, cutting_proxy
+from tests.faults.happenings import answer_lost, lost, refused
+from tests.faults.store_proxy import Action, Exchange, Rule, StoreProxy, store_proxy
 from tests.real_store import RealStore, connect, free_ports
 
 _REPORTED_WITHIN_S = 5.0
 
 
 @pytest.fixture
-def proxy(real_store: RealStore) -> Iterator[CuttingProxy]:
-    with cutting_proxy(real_store.endpoint) as running:
+def proxy(real_store: RealStore) -> Iterator[StoreProxy]:
+    with store_proxy(real_store.endpoint) as running:
         yield running
 
 
+@pytest.fixture
+def store(proxy: StoreProxy) -> MinioStore:
+    """Over the proxy."""
+    return connect(proxy.endpoint)
+
+
 def test_a_create_whose_answer_is_lost_reports_that_it_won(
-    real_store: RealStore, proxy: CuttingProxy, prefix: str
+    real_store: RealStore, proxy: StoreProxy, store: MinioStore, prefix: str
 ) -> None:
-    with proxy.cutting(before_write=lambda: True):
-        etag = connect(proxy.endpoint).create(f"{prefix}a", b"ours")
+    with proxy.when(Rule("PUT", "", answer_lost)):
+        etag = store.create(f"{prefix}a", b"ours")
     assert real_store.store.get(f"{prefix}a").body == b"ours"
     assert real_store.store.get(f"{prefix}a").etag == etag
 
 
 def test_a_replace_whose_answer_is_lost_reports_that_it_won(
-    real_store: RealStore, proxy: CuttingProxy, prefix: str
+    real_store: RealStore, proxy: StoreProxy, store: MinioStore, prefix: str
 ) -> None:
     old = real_store.store.create(f"{prefix}a", b"before")
-    with proxy.cutting(before_write=lambda: True):
-        new = connect(proxy.endpoint).replace(f"{prefix}a", b"ours", old)
+    with proxy.when(Rule("PUT", "", answer_lost)):
+        new = store.replace(f"{prefix}a", b"ours", old)
     assert real_store.store.get(f"{prefix}a").body == b"ours"
     assert real_store.store.get(f"{prefix}a").etag == new
 
 
 def test_a_create_that_lost_to_another_and_whose_answer_is_lost_raises(
-    real_store: RealStore, proxy: CuttingProxy, prefix: str
+    real_store: RealStore, proxy: StoreProxy, store: MinioStore, prefix: str
 ) -> None:
-    def another_wins() -> bool:
+    def another_wins(exchange: Exchange) -> None:
         real_store.store.create(f"{prefix}a", b"theirs")
-        return True
+        answer_lost(exchange)
 
-    store = connect(proxy.endpoint)
-    with proxy.cutting(another_wins), pytest.raises(StoreUnavailable):
+    with proxy.when(Rule("PUT", "", another_wins)), pytest.raises(StoreUnavailable):
         store.create(f"{prefix}a", b"ours")
     with pytest.raises(ObjectExists):
         store.create(f"{prefix}a", b"ours")
@@ -55,30 +61,53 @@ def test_a_create_that_lost_to_another_and_whose_answer_is_lost_raises(
 
 
 def test_a_replace_that_lost_to_another_and_whose_answer_is_lost_raises(
-    real_store: RealStore, proxy: CuttingProxy, prefix: str
+    real_store: RealStore, proxy: StoreProxy, store: MinioStore, prefix: str
 ) -> None:
     old = real_store.store.create(f"{prefix}a", b"before")
 
-    def another_wins() -> bool:
+    def another_wins(exchange: Exchange) -> None:
         real_store.store.replace(f"{prefix}a", b"theirs", old)
-        return True
+        answer_lost(exchange)
 
-    store = connect(proxy.endpoint)
-    with proxy.cutting(another_wins), pytest.raises(StoreUnavailable):
+    with proxy.when(Rule("PUT", "", another_wins)), pytest.raises(StoreUnavailable):
         store.replace(f"{prefix}a", b"ours", old)
     with pytest.raises(ObjectChanged):
         store.replace(f"{prefix}a", b"ours", old)
     assert real_store.store.get(f"{prefix}a").body == b"theirs"
 
 
-def test_a_write_that_never_arrived_raises_and_can_be_sent_again(
-    real_store: RealStore, proxy: CuttingProxy, prefix: str
+def test_a_write_that_never_arrives_raises_and_can_be_sent_again(
+    real_store: RealStore, proxy: StoreProxy, store: MinioStore, prefix: str
 ) -> None:
-    store = connect(proxy.endpoint)
-    with proxy.cutting(before_write=lambda: False), pytest.raises(StoreUnavailable):
+    with proxy.when(Rule("PUT", "", lost, times=100)), pytest.raises(StoreUnavailable):
         store.create(f"{prefix}a", b"ours")
     assert list(real_store.store.keys(prefix)) == []
     store.create(f"{prefix}a", b"ours")
+
+
+@pytest.mark.parametrize("action", [refused, lost], ids=["503", "lost"])
+def test_a_conditional_write_that_came_to_nothing_is_sent_again(
+    real_store: RealStore, proxy: StoreProxy, store: MinioStore, prefix: str, action: Action
+) -> None:
+    with proxy.when(Rule("PUT", "", action, times=2)):
+        etag = store.create(f"{prefix}a", b"one")
+    with proxy.when(Rule("PUT", "", action, times=2)):
+        store.replace(f"{prefix}a", b"two", etag)
+    assert real_store.store.get(f"{prefix}a").body == b"two"
+
+
+def test_a_write_that_was_overwritten_before_it_was_known_to_have_won_is_not_called_lost(
+    real_store: RealStore, proxy: StoreProxy, store: MinioStore, prefix: str
+) -> None:
+    old = real_store.store.create(f"{prefix}a", b"before")
+
+    def arrives_and_is_overwritten(exchange: Exchange) -> None:
+        answer_lost(exchange)
+        real_store.store.replace(f"{prefix}a", b"theirs", real_store.store.get(f"{prefix}a").etag)
+
+    with proxy.when(Rule("PUT", "", arrives_and_is_overwritten)), pytest.raises(StoreUnavailable):
+        store.replace(f"{prefix}a", b"ours", old)
+    assert real_store.store.get(f"{prefix}a").body == b"theirs"
 
 
 def test_nothing_listening_is_reported_soon() -> None:

@@ -17,7 +17,7 @@ from tests.real_store import RealStore
 from tests.service_process import ServiceProcess, running_service, service_environment
 from trainer_service.worker.exit_code import ExitCode
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 State = training_pb2.Training.State
 CONFIG = UNJUDGED_CONFIG | {"steps": 120, "checkpoint_every": 10}

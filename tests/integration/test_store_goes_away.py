@@ -14,6 +14,8 @@ from tests.integration.trainer_calls import CALL_S, TrainerCalls, details
 from tests.real_store import running_store
 from tests.service_process import running_service, service_environment
 
+pytestmark = pytest.mark.faults
+
 AT_ONCE_S = 10
 
 

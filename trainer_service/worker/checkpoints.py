@@ -16,6 +16,7 @@ from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, Object
 from trainer_service.training_record import LeaseLost
 from trainer_service.worker.trainee import Weights
 from trainer_service.worker.training_loop import Snapshot, Standing
+from trainer_service.worker.verified_reads import DamagedObject, read_verified
 
 _OWN = "own.safetensors"
 _AVERAGE = "average.safetensors"
@@ -89,9 +90,10 @@ class Checkpoints:
         manifest = CheckpointManifest.from_json(self._store.get(key).body)
         tensors = {}
         for filename, digest in manifest.files.items():
-            body = self._store.get(self._key(pointer.epoch, pointer.step, filename)).body
-            if hashlib.sha256(body).hexdigest() != digest:
-                raise DamagedCheckpoint(f"{self._name}: {filename} of step {pointer.step} does not have its hash")
+            try:
+                body = read_verified(self._store, self._key(pointer.epoch, pointer.step, filename), digest)
+            except DamagedObject as error:
+                raise DamagedCheckpoint(str(error)) from None
             tensors[filename] = safetensors.torch.load(body)
         weights = Weights(tensors[_OWN], tensors[_AVERAGE], tensors[_OPTIMIZER])
         return Snapshot(pointer.step, weights, tensors[_BEST], manifest.standing)

@@ -6,6 +6,7 @@ from trainer_service.worker.checkpoints import DamagedCheckpoint
 from trainer_service.worker.gradients import OutOfMemory
 from trainer_service.worker.proof import AdapterNotReproduced, AdapterWithoutEffect
 from trainer_service.worker.training_loop import NonFiniteLoss
+from trainer_service.worker.verified_reads import DamagedObject
 
 
 class TrainingFault(Exception):
@@ -40,4 +41,7 @@ def failure_of(error: Exception) -> Failure:
             )
         case DamagedCheckpoint():
             return Failure(reason="CHECKPOINT_DAMAGED", message=f"{error}; start the training again")
+        case DamagedObject():
+            # A picture or a mask: checkpoints say so themselves.
+            return Failure(reason="DATASET_DAMAGED", message=f"{error}; upload the pictures to a new dataset")
     return Failure(reason="INTERNAL", message="an unexpected error; the worker's log has it")

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from service_kit.errors import ResourceMissing, WriteConflict
-from service_kit.store import StoreUnavailable
+from service_kit.store import StoreError
 from trainer_service.lifecycle import State
 from trainer_service.training_record import HEARTBEAT_S, HOLDER_PATIENCE_S, LeaseLost, TrainingRecord
 from trainer_service.training_store import TrainingStore
@@ -33,10 +33,15 @@ class LeaseKeeper:
         self._interrupts = interrupts
         self._now = now
         self._stopped = threading.Event()
+        self._renewed_s = time.monotonic()
         self._thread = threading.Thread(target=self._beat, name="lease-keeper", daemon=True)
+        # Apart from the heartbeat: a store that takes a request and is silent holds that up for longer than a lease.
+        self._patience = threading.Thread(target=self._give_up_in_time, name="lease-patience", daemon=True)
 
     def __enter__(self) -> Self:
+        self._renewed_s = time.monotonic()
         self._thread.start()
+        self._patience.start()
         return self
 
     def __exit__(
@@ -48,6 +53,7 @@ class LeaseKeeper:
         """Stop the heartbeat; the lease stays as it is."""
         self._stopped.set()
         self._thread.join()
+        self._patience.join()
 
     def move(self, to: State) -> None:
         """Move the training to another state. Raises LeaseLost."""
@@ -59,19 +65,24 @@ class LeaseKeeper:
         return self._records.change(held.name, lambda record: change(record.held(held.holder, held.epoch)))
 
     def _beat(self) -> None:
-        renewed_s = time.monotonic()
-        while not self._stopped.wait(HEARTBEAT_S):
+        while not self._stopped.wait(HEARTBEAT_S) and not self._interrupts.lease_lost.is_set():
+            # What counts is when it was asked for: others see it as late as it is written, never earlier.
+            began_s = time.monotonic()
             try:
                 record = self.change(lambda record: record.renewed(self.completed_steps, self._now()))
-                renewed_s = time.monotonic()
+                self._renewed_s = began_s
                 if record.cancel_requested:
                     self._interrupts.cancelled.set()
             except (LeaseLost, ResourceMissing) as error:
                 _logger.warning("%s: %s", self._record.name, error)
                 self._interrupts.lease_lost.set()
                 return
-            except (StoreUnavailable, WriteConflict) as error:
+            except (StoreError, WriteConflict) as error:
                 _logger.warning("%s: no heartbeat: %s", self._record.name, error)
-            if time.monotonic() - renewed_s > HOLDER_PATIENCE_S:
-                self._interrupts.lease_lost.set()
+
+    def _give_up_in_time(self) -> None:
+        while (left_s := self._renewed_s + HOLDER_PATIENCE_S - time.monotonic()) > 0:
+            if self._stopped.wait(left_s):
                 return
+        _logger.warning("%s: no heartbeat for %.0f s", self._record.name, HOLDER_PATIENCE_S)
+        self._interrupts.lease_lost.set()

@@ -19,6 +19,7 @@ from service_kit.names import DatasetName
 from service_kit.store import ObjectMissing, ObjectStore
 from trainer_service.training_record import TrainingDataset, TrainingImage
 from trainer_service.worker.framing import Framing
+from trainer_service.worker.verified_reads import read_verified
 
 _CLASS_BATCH = 8
 Report = Callable[[int, int], None]
@@ -36,7 +37,10 @@ class TrainingPicture:
 def fetch_pictures(
     store: ObjectStore, dataset: DatasetName, snapshot: TrainingDataset, framing: Framing, report: Report
 ) -> list[TrainingPicture]:
-    """A training's pictures in the snapshot's order; they differ in size where `framing` has buckets."""
+    """A training's pictures in the snapshot's order; they differ in size where `framing` has buckets.
+
+    Raises DamagedObject.
+    """
     pictures = []
     for index, image in enumerate(snapshot.images):
         pictures.append(_framed(store, dataset, image, framing))
@@ -45,10 +49,10 @@ def fetch_pictures(
 
 
 def _framed(store: ObjectStore, dataset: DatasetName, image: TrainingImage, framing: Framing) -> TrainingPicture:
-    picture = _opened(store, schema.dataset_image(dataset, image.digest), "RGB")
+    picture = _opened(store, schema.dataset_image(dataset, image.digest), image.digest, "RGB")
     mask = None
     if image.mask_digest:
-        mask = _opened(store, schema.dataset_mask(dataset, image.mask_digest), "L")
+        mask = _opened(store, schema.dataset_mask(dataset, image.mask_digest), image.mask_digest, "L")
         # Both were scaled down to what is stored, perhaps from different sizes.
         mask = mask.resize(picture.size, Image.Resampling.BILINEAR)
     size = framing.size_for(picture.size)
@@ -61,8 +65,8 @@ def _framed(store: ObjectStore, dataset: DatasetName, image: TrainingImage, fram
     return TrainingPicture(pixels_CHW, torch.from_numpy(values_HW).unsqueeze(0) / 255)
 
 
-def _opened(store: ObjectStore, key: str, mode: str) -> Image.Image:
-    return Image.open(io.BytesIO(store.get(key).body)).convert(mode)
+def _opened(store: ObjectStore, key: str, digest: str, mode: str) -> Image.Image:
+    return Image.open(io.BytesIO(read_verified(store, key, digest))).convert(mode)
 
 
 def class_pictures(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from service_kit.store import StoreUnavailable
+from service_kit.store import StoreError
 from trainer_service.events import Happening, Notice, Progress, StageStarted, StateChanged
 from trainer_service.journal import JournalWriter
 from trainer_service.lifecycle import STATE_OF_STAGE, Stage, State
@@ -152,7 +152,7 @@ class Reporter:
         except LeaseLost as error:
             _logger.warning("%s", error)
             self._interrupts.lease_lost.set()
-        except StoreUnavailable as error:
+        except StoreError as error:
             _logger.warning("events wait for the store: %s", error)
         if any(isinstance(what, Progress) for what in happenings):
             # After the write, so that it holds for the times that the events bear.

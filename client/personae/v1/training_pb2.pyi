@@ -735,8 +735,8 @@ class TrainingFailure(google.protobuf.message.Message):
     MESSAGE_FIELD_NUMBER: builtins.int
     reason: builtins.str
     """Stable, in UPPER_SNAKE_CASE, for programs: NON_FINITE_LOSS, OUT_OF_MEMORY, STAGE_STUCK, ADAPTER_WITHOUT_EFFECT,
-    ADAPTER_NOT_PROVEN, CHECKPOINT_DAMAGED, BASE_MODEL_UNAVAILABLE, WORKER_CRASHED or INTERNAL. STAGE_STUCK: a stage gave no
-    sign of life for longer than any healthy one, for the third time since the last checkpoint; `message` names the stage and
+    ADAPTER_NOT_PROVEN, CHECKPOINT_DAMAGED, DATASET_DAMAGED, BASE_MODEL_UNAVAILABLE, WORKER_CRASHED or INTERNAL.
+    DATASET_DAMAGED: a stored picture is not the one that was uploaded. STAGE_STUCK: a stage gave no sign of life for longer than any healthy one, for the third time since the last checkpoint; `message` names the stage and
     the seconds. WORKER_CRASHED: five workers in a row did not come as far as the next checkpoint.
     """
     message: builtins.str

@@ -9,6 +9,7 @@ from service_kit.memory_store import MemoryStore
 from service_kit.names import TrainingName
 from tests.unit.trainer.trainer_fakes import Clock, Trainer, request
 from trainer_service.events import CheckpointSaved, Ended, Event, Notice, StateChanged
+from trainer_service.handing_back import say_handed_back
 from trainer_service.journal import Journal, JournalWriter
 from trainer_service.lifecycle import State
 from trainer_service.training_record import MAX_FRUITLESS_TAKES, TAKEOVER_PATIENCE_S, LeaseLost, LeaseWatch
@@ -86,6 +87,15 @@ def test_nothing_is_written_after_the_last_event() -> None:
     with pytest.raises(LeaseLost):
         late.append([CheckpointSaved(step=1)])
     assert writer(store, 3).has_ended
+
+
+def test_what_is_handed_back_half_ended_gets_no_event_after_its_last(trainer: Trainer) -> None:
+    trainer.dataset(count=3)
+    created = trainer.trainings.create(request()).record
+    record = TrainingStore(trainer.store).change(created.name, lambda found: found.taken("a", trainer.clock()))
+    JournalWriter(trainer.store, record.name, record.epoch, trainer.clock).append([Ended(state=State.SUCCEEDED)])
+    say_handed_back(trainer.store, record.abandoned("a"), trainer.clock)
+    assert Journal(trainer.store, record.name).head() == 2
 
 
 def test_a_lease_may_be_taken_over_only_after_it_stood_still_for_long_enough() -> None:

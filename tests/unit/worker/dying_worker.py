@@ -62,13 +62,19 @@ class DyingStore(MemoryStore):
                 raise StoreUnavailable("dead")
 
 
-def carry_out(store: MemoryStore, name: TrainingName, base: BaseModel, holder: str) -> ExitCode:
+def _utc() -> datetime:
+    return datetime.now(UTC)
+
+
+def carry_out(
+    store: MemoryStore, name: TrainingName, base: BaseModel, holder: str, now: Callable[[], datetime] = _utc
+) -> ExitCode:
     """One take of a training by one worker, over whatever lease there is."""
     bench = Workbench(
         store=store,
         base_models=read_allow_list(["toon-64"]),
         holder=holder,
-        now=lambda: datetime.now(UTC),
+        now=now,
         device=torch.device("cpu"),
         # Judging takes most of the time and writes nothing.
         judge_for=lambda entry: None,

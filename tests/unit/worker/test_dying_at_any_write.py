@@ -17,6 +17,8 @@ from trainer_service.training_record import TrainingRecord
 from trainer_service.training_store import TrainingStore
 from trainer_service.worker.exit_code import ExitCode
 
+pytestmark = pytest.mark.faults
+
 CONFIG = {"steps": 2, "checkpoint_every": 1, "rank": 2, "batch_size": 1, "seed": 5, "resolution": 64, "sample_every": 0}
 
 

@@ -27,6 +27,8 @@ from trainer_service.worker.publishing import Outcome, publish
 from trainer_service.worker.trainee import Weights
 from trainer_service.worker.training_loop import Snapshot, Standing
 
+pytestmark = pytest.mark.faults
+
 NEWEST = 999
 
 

@@ -1,5 +1,6 @@
 """Framing: which shape a picture is trained in, and which part of it stays."""
 
+import hashlib
 import io
 import random
 
@@ -26,12 +27,15 @@ def picture(width: int, height: int) -> Image.Image:
 
 def fetched(framing: Framing, image: Image.Image, mask: Image.Image | None = None) -> TrainingPicture:
     store = MemoryStore()
-    for key, stored in ((schema.dataset_image(DATASET, "p"), image), (schema.dataset_mask(DATASET, "m"), mask)):
+    digests = {"image": "", "mask": ""}
+    for kind, stored in (("image", image), ("mask", mask)):
         if stored is not None:
             file = io.BytesIO()
             stored.save(file, "PNG")
-            store.put(key, file.getvalue())
-    entry = TrainingImage(digest="p", caption="", mask_digest="m" if mask else "")
+            digests[kind] = hashlib.sha256(file.getvalue()).hexdigest()
+            key_of = schema.dataset_image if kind == "image" else schema.dataset_mask
+            store.put(key_of(DATASET, digests[kind]), file.getvalue())
+    entry = TrainingImage(digest=digests["image"], caption="", mask_digest=digests["mask"])
     seen: list[tuple[int, int]] = []
     snapshot = TrainingDataset(digest="d", images=(entry,))
     (found,) = fetch_pictures(store, DATASET, snapshot, framing, lambda done, total: seen.append((done, total)))
