@@ -6,6 +6,7 @@ Its one rule: it says where tensors lie and nothing else; what it says must desc
 import json
 import math
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -68,13 +69,15 @@ def read_header(body: Readable) -> dict[str, TensorPlace]:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise NotSafetensors(f"its header has {twice[:120]!r} twice")
     return found
 
 
 def _place(name: str, entry: Any, data_start: int) -> TensorPlace:
+    if not name.isprintable():
+        # Errors repeat it, and halves of surrogate pairs do not travel.
+        raise NotSafetensors(f"its header names a tensor {name[:80]!r}; allowed are printable characters")
     match entry:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [first, last]} if dtype in _ITEM_BYTES:
             sizes = [*shape, first, last]
