@@ -18,7 +18,7 @@ KeyNames = Literal["diffusers", "kohya"]
 
 _A, _B, _MAGNITUDES = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector.weight"
 _XL: PipelineName = "StableDiffusionXLPipeline"
-KOHYA_PREFIXES: dict[str, dict[str, str]] = {
+_KOHYA_PREFIXES: dict[str, dict[str, str]] = {
     "StableDiffusionPipeline": {"unet": "lora_unet", "text_encoder": "lora_te"},
     _XL: {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
 }
@@ -118,4 +118,4 @@ def _kohya_layer(layer: str, pipeline: str) -> str:
     prefix, _, path = layer.partition(".")
     if pipeline == _XL and prefix == "unet":
         path = sgm_name(path)
-    return f"{KOHYA_PREFIXES[pipeline][prefix]}_{path.replace('.', '_')}"
+    return f"{_KOHYA_PREFIXES[pipeline][prefix]}_{path.replace('.', '_')}"

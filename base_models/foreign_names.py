@@ -7,7 +7,6 @@ which would guess at underscores.
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from base_models.adapter_export import KOHYA_PREFIXES
 from base_models.adapter_rules import AdapterInvalid
 from base_models.sgm_names import sgm_name
 
@@ -43,6 +42,8 @@ _ENDINGS: dict[str, Kind] = {
     ".dora_scale": "dora_scale",
     ".alpha": "alpha",
 }
+# diffusers writes the second also where there is one text encoder, and reads either for the first of two.
+_TEXT_PREFIXES = {"text_encoder": ("lora_te", "lora_te1"), "text_encoder_2": ("lora_te2",)}
 # What is known and cannot be held: parts of names, and what they are of.
 _OTHER_KINDS = {
     ".hada_": "a LoHa",
@@ -89,23 +90,22 @@ class ForeignNames:
 def _names(layer: str, pipeline: str) -> Iterator[str]:
     """Every name of a layer, its own first."""
     part, _, path = layer.partition(".")
-    kohya = KOHYA_PREFIXES[pipeline][part]
     yield layer
     if part != "unet":
         # Some releases of transformers have it in their layers' names, others have not.
         bare = path.removeprefix("text_model.")
         yield from (f"{part}.text_model.{bare}", f"{part}.{bare}")
-        yield f"{kohya}_text_model_{bare.replace('.', '_')}"
-        yield f"{kohya}_{bare.replace('.', '_')}"
+        for prefix in _TEXT_PREFIXES[part]:
+            yield from (f"{prefix}_text_model_{bare.replace('.', '_')}", f"{prefix}_{bare.replace('.', '_')}")
         return
     yield path
     # Attention processors' own layers had no `.0`.
     parent, _, name = path.removesuffix(".0").rpartition(".")
     yield from (f"unet.{parent}.processor.{name}", f"{parent}.processor.{name}")
-    yield f"{kohya}_{path.replace('.', '_')}"
+    yield f"lora_unet_{path.replace('.', '_')}"
     if pipeline == "StableDiffusionXLPipeline":
         try:
-            yield f"{kohya}_{sgm_name(path).replace('.', '_')}"
+            yield f"lora_unet_{sgm_name(path).replace('.', '_')}"
         except ValueError:
             # A layer that the published SDXL has not.
             return
