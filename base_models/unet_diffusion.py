@@ -15,16 +15,9 @@ from torch import Tensor
 
 from base_models.catalog import BaseModelEntry, TargetsName
 from base_models.family import Conditioning
+from base_models.lora_targets import TARGETS
 from base_models.pipelines import adaptable_modules, load_pipeline
 
-_ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-_CONVOLUTION = ["conv1", "conv2", "conv_shortcut"]
-_ROUND_ATTENTION = ["ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
-_TARGETS: dict[TargetsName, list[str]] = {
-    "attention": _ATTENTION,
-    "attention_and_convolution": [*_ATTENTION, *_CONVOLUTION],
-    "all": [*_ATTENTION, *_CONVOLUTION, *_ROUND_ATTENTION, "conv_in", "conv_out"],
-}
 _TEXT_ENCODER_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
@@ -104,7 +97,7 @@ class UNetDiffusion(ABC):
             return self.decode_latents(latents_BCHW).clamp(-1, 1)
 
     def lora_modules(self, targets: TargetsName) -> list[str]:
-        return _TARGETS[targets]
+        return TARGETS[targets]
 
     def text_encoder_lora_modules(self) -> list[str]:
         return _TEXT_ENCODER_ATTENTION

@@ -126,7 +126,7 @@ class Manifests:
             self._answers.popitem(last=False)
 
     def _why_missing(self, name: Name) -> ResourceMissing | PreconditionUnmet:
-        """A reserved version has a training, so saying only that it is missing would mislead."""
+        """A version reserved by a training will come, so saying only that it is missing would mislead."""
         version = name
         if isinstance(version, AdapterName):
             reserved = versions(self._store, version)
@@ -134,7 +134,7 @@ class Manifests:
                 return ResourceMissing("Adapter", str(name))
             version = version.version(reserved[-1])
         reservation = read_reservation(self._store, version)
-        if reservation is None or is_abandoned(self._store, version):
+        if reservation is None or not reservation.training or is_abandoned(self._store, version):
             return ResourceMissing("Adapter", str(name))
         return PreconditionUnmet(
             "ADAPTER_STILL_TRAINING",

@@ -38,9 +38,16 @@ class EvaluationEntry(BaseModel):
 
 
 class AdapterReservation(Document):
-    """Which training may publish an adapter version."""
+    """Which training or import may publish an adapter version; the other of the two is empty."""
 
-    training: str
+    training: str = ""
+    import_id: str = ""
+    reserved_at: datetime | None = None
+    """When an import did, which publishes at once or never."""
+
+    def is_of(self, claim: "AdapterReservation") -> bool:
+        """Whether the same training or import makes this claim."""
+        return (self.training, self.import_id) == (claim.training, claim.import_id)
 
 
 class AdapterManifest(Document):

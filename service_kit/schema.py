@@ -119,7 +119,7 @@ def class_image(base_model_digest: str, prompt_digest: str, index: int) -> str:
     return f"class-images/{base_model_digest[:16]}/{prompt_digest[:16]}/{index:04d}.png"
 
 
-# Adapters. Written by workers, read by both services.
+# Adapters. Written by workers, imported ones by TrainerService; read by both services.
 
 
 def training_speed(base_model: str) -> str:
@@ -138,12 +138,13 @@ def adapter_versions_prefix(name: AdapterName) -> str:
 
 
 def adapter_reservation(name: AdapterVersionName) -> str:
-    """Which training may publish this version. Created once by TrainerService, never changed."""
+    """Which training or import may publish this version. Created once by TrainerService, never changed."""
     return f"{_version_folder(name)}reservation.json"
 
 
 def adapter_abandonment(name: AdapterVersionName) -> str:
-    """Says that a reserved version will never exist: its training failed or was cancelled. Created by who ended it."""
+    """Says that a reserved version will never exist: its training failed or was cancelled, or its import was cut off.
+    Created by who ended it, or who came upon the rest of the import."""
     return f"{_version_folder(name)}abandoned.json"
 
 
@@ -160,6 +161,11 @@ def adapter_blob(name: AdapterVersionName, digest: str) -> str:
 def adapter_export(name: AdapterVersionName, filename: str) -> str:
     """Which blob an exported file of the version is. Created once by TrainerService, after the blob; never changed."""
     return f"{_version_folder(name)}exports/{filename}.json"
+
+
+def import_record(project: ProjectName, import_id: str) -> str:
+    """What an import with a `request_id` was asked for, as a hash. Created once, before the adapter; never changed."""
+    return f"{project}/imports/{import_id}.json"
 
 
 def version_of_folder(folder: str) -> int:

@@ -17,6 +17,7 @@ from trainer_service.datasets import Datasets
 from trainer_service.dispatcher import Dispatcher
 from trainer_service.exporting import Exporting
 from trainer_service.gpus import gpu_of_each_worker, visible_gpus
+from trainer_service.importing import Importing
 from trainer_service.servicer import TrainerServicer
 from trainer_service.settings import OTHER_PROCESSES, TrainerSettings
 from trainer_service.trainings import Trainings
@@ -58,8 +59,8 @@ async def main() -> None:
     trainings = Trainings(store, datasets, base_models, lambda entry, prompt: tokens[entry.name].count(prompt), now)
     dispatcher = Dispatcher(store, gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ)), now)
     adapters, watching = Adapters(store), Watching(store, trainings, stopping)
-    exporting = Exporting(store, adapters, base_models)
-    servicer = TrainerServicer(datasets, trainings, adapters, exporting, watching, dispatcher)
+    exporting, importing = Exporting(store, adapters, base_models), Importing(store, base_models, now)
+    servicer = TrainerServicer(datasets, trainings, adapters, exporting, importing, watching, dispatcher)
 
     async def hand_over() -> None:
         await stopping.wait()

@@ -10,6 +10,7 @@ from personae.v1 import adapter_pb2, trainer_pb2
 from service_kit.errors import InvalidRequest, Violation, Violations
 from service_kit.names import AdapterName, AdapterVersionName, MalformedName, ProjectName, parse_adapter
 from trainer_service.enum_words import word
+from trainer_service.import_request import ImportChunk, ImportConsent, ImportHeader, ImportPart
 from trainer_service.training_request import TrainingRequest
 from trainer_service.upload import Chunk, Header, ImageStart, Part
 
@@ -93,3 +94,25 @@ def export_request(message: trainer_pb2.ExportAdapterRequest) -> tuple[AdapterNa
     violations.raise_if_any()
     assert key_names is not None
     return name, key_names
+
+
+def import_part(message: trainer_pb2.ImportAdapterRequest) -> ImportPart:
+    """A message of an import stream. Raises InvalidRequest for an empty one."""
+    match message.WhichOneof("part"):
+        case "header":
+            header = message.header
+            said = header.consent if header.HasField("consent") else None
+            return ImportHeader(
+                parent=header.parent,
+                adapter_id=header.adapter_id,
+                base_model=header.base_model,
+                trigger_word=header.trigger_word,
+                new_version=header.new_version,
+                request_id=header.request_id,
+                class_noun=header.class_noun,
+                licence=header.licence,
+                consent=said and ImportConsent(said.given_by, said.purpose, said.evidence),
+            )
+        case "chunk":
+            return ImportChunk(message.chunk)
+    raise InvalidRequest([Violation("part", "found none; allowed is header or chunk")])

@@ -94,8 +94,9 @@ def _kohya(manifest: AdapterManifest, architecture: Architecture | None) -> dict
         "personae.adapter": str(manifest.name),
         "personae.adapter_digest": next(file.digest for file in manifest.artifacts if file.artifact_id == ADAPTER_FILE),
         "personae.base_model_digest": manifest.base_model_digest,
-        "personae.dataset_digest": manifest.dataset_digest,
-        "personae.training_config": json.dumps(config, sort_keys=True),
+        # An imported adapter has none of ours.
+        "personae.dataset_digest": manifest.dataset_digest or None,
+        "personae.training_config": json.dumps(config, sort_keys=True) if config else None,
     }
     return {name: str(value) for name, value in (known | own).items() if value is not None}
 

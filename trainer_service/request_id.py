@@ -6,13 +6,13 @@ import uuid
 from service_kit.errors import Violations
 
 
-def check_request_id(request_id: str, violations: Violations) -> None:
+def check_request_id(request_id: str, violations: Violations, field: str = "request_id") -> None:
     """Note a `request_id` that is given but is no UUID."""
     if request_id:
         try:
             uuid.UUID(request_id)
         except ValueError:
-            violations.add("request_id", f"found {request_id[:80]!r}; allowed is a UUID, or nothing")
+            violations.add(field, f"found {request_id[:80]!r}; allowed is a UUID, or nothing")
 
 
 def derived_id(kind: str, project: str, request_id: str) -> str:

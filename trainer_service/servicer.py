@@ -17,6 +17,7 @@ from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
 from trainer_service.dispatcher import Dispatcher
 from trainer_service.exporting import Exporting
+from trainer_service.importing import Importing
 from trainer_service.intake import receive_images
 from trainer_service.paging import PageRequest
 from trainer_service.trainings import Trainings
@@ -32,6 +33,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         trainings: Trainings,
         adapters: Adapters,
         exporting: Exporting,
+        importing: Importing,
         watching: Watching,
         dispatcher: Dispatcher,
     ) -> None:
@@ -39,6 +41,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._trainings = trainings
         self._adapters = adapters
         self._exporting = exporting
+        self._importing = importing
         self._watching = watching
         self._dispatcher = dispatcher
 
@@ -130,6 +133,12 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     ) -> pb.ExportAdapterResponse:
         name, key_names = asked.export_request(request)
         return wire.export(await asyncio.to_thread(self._exporting.export, name, key_names))
+
+    async def ImportAdapter(
+        self, request: AsyncIterator[pb.ImportAdapterRequest], context: grpc.aio.ServicerContext
+    ) -> pb.ImportAdapterResponse:
+        parts = (asked.import_part(message) async for message in request)
+        return pb.ImportAdapterResponse(adapter=wire.adapter(await self._importing.receive(parts)))
 
     async def ReadArtifact(
         self, request: pb.ReadArtifactRequest, context: grpc.aio.ServicerContext

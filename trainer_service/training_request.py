@@ -92,26 +92,16 @@ def check_request(request: TrainingRequest, allowed: Mapping[str, BaseModelEntry
     if entry is None:
         violations.check(False, "training.base_model", name[:80], " or ".join(allowed))
     trigger_word = request.trigger_word or DEFAULT_TRIGGER_WORD
-    one_word = trigger_word.isprintable() and len(trigger_word.split()) == 1 and trigger_word == trigger_word.strip()
-    violations.check(
-        one_word and "," not in trigger_word and len(trigger_word) <= _MAX_TRIGGER,
-        "training.trigger_word",
-        trigger_word[:80],
-        f"one word of 1 to {_MAX_TRIGGER} characters without a comma",
-    )
+    check_trigger_word(trigger_word, "training.trigger_word", violations)
     class_noun = request.class_noun or (entry.class_noun if entry else "")
+    check_class_noun(class_noun, "training.class_noun", violations)
+    check_licence(request.licence, "training.licence", violations)
     violations.check(
-        class_noun.isprintable() and class_noun == class_noun.strip() and len(class_noun) <= _MAX_CLASS_NOUN,
-        "training.class_noun",
-        class_noun[:80],
-        f"1 to {_MAX_CLASS_NOUN} printable characters",
+        request.consent.isprintable() and len(request.consent) <= _MAX_CONSENT,
+        "training.consent",
+        request.consent[:80],
+        f"at most {_MAX_CONSENT} printable characters",
     )
-    for field_name, text, most in (
-        ("licence", request.licence, _MAX_LICENCE),
-        ("consent", request.consent, _MAX_CONSENT),
-    ):
-        fits = text.isprintable() and len(text) <= most
-        violations.check(fits, f"training.{field_name}", text[:80], f"at most {most} printable characters")
     for unknown_field, value in request.unknown_enums:
         violations.check(False, unknown_field, value, "a value that the contract names")
     if entry is not None:
@@ -127,4 +117,35 @@ def check_request(request: TrainingRequest, allowed: Mapping[str, BaseModelEntry
         dict(request.config),
         request.licence,
         request.consent,
+    )
+
+
+def check_trigger_word(trigger_word: str, field: str, violations: Violations) -> None:
+    """Note a trigger word that is none."""
+    one_word = trigger_word.isprintable() and len(trigger_word.split()) == 1 and trigger_word == trigger_word.strip()
+    violations.check(
+        one_word and "," not in trigger_word and len(trigger_word) <= _MAX_TRIGGER,
+        field,
+        trigger_word[:80],
+        f"one word of 1 to {_MAX_TRIGGER} characters without a comma",
+    )
+
+
+def check_class_noun(class_noun: str, field: str, violations: Violations) -> None:
+    """Note a class noun that is none."""
+    violations.check(
+        class_noun.isprintable() and class_noun == class_noun.strip() and len(class_noun) <= _MAX_CLASS_NOUN,
+        field,
+        class_noun[:80],
+        f"1 to {_MAX_CLASS_NOUN} printable characters",
+    )
+
+
+def check_licence(licence: str, field: str, violations: Violations) -> None:
+    """Note a licence that is too long or unprintable."""
+    violations.check(
+        licence.isprintable() and len(licence) <= _MAX_LICENCE,
+        field,
+        licence[:80],
+        f"at most {_MAX_LICENCE} printable characters",
     )

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from base_models.catalog import BaseModelEntry
 from service_kit import schema
-from service_kit.adapter_manifest import AdapterReservation, is_abandoned, read_reservation, versions
+from service_kit.adapter_manifest import AdapterReservation
 from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing, Violations
 from service_kit.names import AdapterName, ProjectName, TrainingName
 from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
@@ -30,6 +30,7 @@ from trainer_service.training_config import DEFAULT_CAPTION_TEMPLATE, MAX_SEED, 
 from trainer_service.training_record import TrainingDataset, TrainingImage, TrainingRecord
 from trainer_service.training_request import CheckedRequest, TrainingRequest, check_request
 from trainer_service.training_store import TrainingStore
+from trainer_service.versions import free_version, reserve_version
 
 # Holder of the lease while the service itself ends a training that no worker has.
 _CANCELLER = "cancelled-in-queue"
@@ -76,12 +77,12 @@ class Trainings:
         dataset = self._datasets.get(checked.dataset)
         config = self._decide(name, checked, dataset)
         self._check_dataset(checked, config, dataset)
-        adapter = AdapterName(project, checked.adapter_id)
+        adapter, claim = AdapterName(project, checked.adapter_id), AdapterReservation(training=str(name))
         if request.validate_only:
-            version = self._free_version(adapter, name, request.new_version)
+            version = free_version(self._store, adapter, claim, request.new_version, self._now())
             record = self._record(name, checked, config, request, version, "")
             return Created(record, dataset, estimate(config, checked.entry, self._speed(checked.entry)))
-        version = self._reserve(adapter, name, request.new_version)
+        version = reserve_version(self._store, adapter, claim, request.new_version, self._now())
         queue_key = schema.queue_entry(name, int(self._now().timestamp() * 1000))
         record = self._record(name, checked, config, request, version, queue_key)
         images = tuple(
@@ -186,32 +187,6 @@ class Trainings:
                 f"{checked.entry.name} takes {limit} tokens with trigger word and class noun; the captions of "
                 f"{', '.join(too_long)} are too long",
             )
-
-    def _reserve(self, adapter: AdapterName, training: TrainingName, new_version: bool) -> int:
-        while True:
-            version = self._free_version(adapter, training, new_version)
-            reservation = AdapterReservation(training=str(training))
-            try:
-                self._store.create(schema.adapter_reservation(adapter.version(version)), reservation.to_json())
-                return version
-            except ObjectExists:
-                held = read_reservation(self._store, adapter.version(version))
-                if held is not None and held.training == str(training):
-                    return version
-
-    def _free_version(self, adapter: AdapterName, training: TrainingName, new_version: bool) -> int:
-        """The version this training may take: one it reserved before, or the next. Raises ResourceExists."""
-        taken = versions(self._store, adapter)
-        for version in reversed(taken):
-            reservation = read_reservation(self._store, adapter.version(version))
-            if reservation is not None and reservation.training == str(training):
-                return version
-            # A version whose training came to nothing does not stand in the way of its successor.
-            if not new_version and not is_abandoned(self._store, adapter.version(version)):
-                raise ResourceExists(
-                    "Adapter", str(adapter), "set new_version to make its next version, or choose another id"
-                )
-        return taken[-1] + 1 if taken else 1
 
     def _record(
         self,

@@ -18,7 +18,7 @@ class Patience:
     call_s: float = 30.0
     """For the answer to one call."""
     upload_s: float = 600.0
-    """For one upload of pictures."""
+    """For one upload, of pictures or of an adapter."""
     generation_s: float = 3600.0
     """For one generation, however many images."""
     unanswered_s: float = 10.0

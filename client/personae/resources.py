@@ -61,6 +61,18 @@ class DatasetReport:
 
 
 @dataclass(frozen=True)
+class Consent:
+    """Who gave the right to learn from pictures, and for what. Kept, not interpreted."""
+
+    given_by: str
+    """The person shown, a guardian, whoever owns the drawings; 1 to 200 characters."""
+    purpose: str
+    """For what, in their words; 1 to 500 characters."""
+    evidence: str = ""
+    """Where that is recorded, for example the number of a signed form; at most 500 characters."""
+
+
+@dataclass(frozen=True)
 class Dataset(DatasetReport):
     """Pictures to learn from, with the picture doctor's report."""
 

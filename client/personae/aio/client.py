@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from personae import calls, requests
+from personae.adapter_import import ImportOptions, import_adapter
 from personae.aio.connection import Connection
 from personae.aio.training import Training
 from personae.connection import needed
@@ -227,6 +228,16 @@ class Client:
         path = export_place(exported.adapter, Path(path))
         await self.download_adapter(exported.adapter, path.with_suffix(".md"), exported.model_card.artifact_id)
         return await self.download_adapter(exported.adapter, path, exported.artifact.artifact_id)
+
+    async def import_adapter(
+        self, file: str | Path | bytes, *, name: str, base_model: str, **options: Unpack[ImportOptions]
+    ) -> Adapter:
+        """Make an adapter of a LoRA from elsewhere: a safetensors file, by its path or its bytes.
+
+        name: id of the adapter to make. base_model: that the file was made for. options: see ImportOptions.
+        """
+        trainer = needed(self._trainer, "trainer")
+        return await trainer.send(import_adapter(self.project, file, name, base_model, options))
 
     async def preload_adapter(self, name: str, *, pinned: bool = False) -> ServedAdapter:
         """Bring an adapter, by its id or name, into the inference server's memory before pictures are asked of it.

@@ -8,6 +8,7 @@ import typer
 from personae.cli.adapters import adapters, export
 from personae.cli.datasets import datasets
 from personae.cli.generating import generate
+from personae.cli.importing import import_adapter
 from personae.cli.machine import demo, up
 from personae.cli.settings import KEYS
 from personae.cli.trainings import train, watch
@@ -22,5 +23,9 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command(epilog=KEYS)(train)
-for command in (watch, generate, adapters, export, datasets, demo, verify_store):
+for command in (watch, generate, adapters, export):
     app.command()(command)
+app.command("import")(import_adapter)
+app.command()(datasets)
+app.command()(demo)
+app.command()(verify_store)

@@ -223,6 +223,11 @@ class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
             model_card=adapter_pb2.Artifact(artifact_id="exports/card"),
         )
 
+    def ImportAdapter(self, request_iterator, context):
+        messages = list(request_iterator)
+        self.saw("ImportAdapter", messages, context)
+        return trainer_pb2.ImportAdapterResponse(adapter=self._adapter(ADAPTER))
+
     def ReadArtifact(self, request, context):
         self.saw("ReadArtifact", request, context)
         content = self.files[request.artifact_id]

@@ -1,0 +1,39 @@
+"""Which layers of a base model an adapter may change, and their shapes: from the headers of its files. No torch.
+
+Its one rule: names and shapes are those that the loaded modules have, whichever release wrote the files.
+"""
+
+import mmap
+from pathlib import Path
+
+from base_models.catalog import BaseModelEntry, PipelineName
+from base_models.safetensors_header import TensorPlace, read_header
+
+LayerShapes = dict[str, tuple[int, ...]]
+"""Shapes of weights, linear [out, in] or of a convolution [out, in, kh, kw], by names as adapter files have them."""
+
+_PARTS: dict[PipelineName, tuple[str, ...]] = {
+    "StableDiffusionPipeline": ("unet", "text_encoder"),
+    "StableDiffusionXLPipeline": ("unet", "text_encoder", "text_encoder_2"),
+}
+# Published files have it; in memory only a text encoder with a projection does, which is SDXL's second.
+_STORED_PREFIXES = {"text_encoder": "text_model."}
+# Tables of vectors: two dimensions, but no layers.
+_EMBEDDINGS = ("token_embedding", "position_embedding", "class_embedding")
+
+
+def read_layer_shapes(entry: BaseModelEntry) -> LayerShapes:
+    """Read a base model's headers. Raises NotSafetensors where a file is damaged."""
+    shapes: LayerShapes = {}
+    for part in _PARTS[entry.pipeline]:
+        for path in sorted((entry.folder / part).glob("*.safetensors")):
+            for name, place in _header(path).items():
+                layer = name.removesuffix(".weight").removeprefix(_STORED_PREFIXES.get(part, ""))
+                if name.endswith(".weight") and len(place.shape) in (2, 4) and not layer.endswith(_EMBEDDINGS):
+                    shapes[f"{part}.{layer}"] = place.shape
+    return shapes
+
+
+def _header(path: Path) -> dict[str, TensorPlace]:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as body:
+        return read_header(body)
