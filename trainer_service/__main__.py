@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from base_models.catalog import CatalogError, read_allow_list
 from base_models.prompt_tokens import PromptTokens
 from personae.v1 import trainer_pb2, trainer_pb2_grpc
+from service_kit.access import open_access
 from service_kit.logs import configure_logs
 from service_kit.serving import Endpoint, StartError, check_ports, connect_store, run_service, serve_until_stopped
 from service_kit.settings import PREFIX, read_settings
@@ -41,6 +42,7 @@ async def main() -> None:
         health_variable=f"{PREFIX}TRAINER_HEALTH_ADDRESS",
         reflection=settings.trainer_reflection,
     )
+    access = open_access(settings.access)
     check_ports(endpoint)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     # Reading the tokenizers takes seconds, which the first CreateTraining shall not wait for.
@@ -74,6 +76,7 @@ async def main() -> None:
             [_SERVICE],
             settings.trainer_drain_s,
             stopping,
+            access,
         )
     finally:
         stopping.set()
