@@ -38,7 +38,7 @@ class Access:
             return
         if self.interceptor is None and self.credentials is None:
             _logger.warning(
-                "whoever reaches %s may do everything: without %sTOKENS_FILE or %sJWT_KEY_FILE nobody is asked who calls",
+                "whoever reaches %s may do everything: neither %sTOKENS_FILE nor %sJWT_KEY_FILE is set",
                 address,
                 PREFIX,
                 PREFIX,

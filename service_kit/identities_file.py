@@ -11,7 +11,7 @@
 roles: those of `service_kit/identity.py`. projects: ids, or `["*"]` for all. tokens_sha256: 64 lower-case hex digits
 each; several let a token be rotated. certificates: a SPIFFE id, or another URI, DNS name or e-mail address among the
 certificate's subject alternative names, exactly as it is there. Tokens must be long and random, because their hash is a
-plain one: `openssl rand -hex 32` makes one, `printf %s "$TOKEN" | sha256sum` its hash. Who reads the file gets no token.
+plain one: `openssl rand -hex 32` makes one, `printf %s "$TOKEN" | sha256sum` its hash. Who reads it gets no token.
 """
 
 import hashlib

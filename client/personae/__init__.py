@@ -4,6 +4,7 @@
 """
 
 from personae import aio
+from personae.access import Tls
 from personae.client import Client
 from personae.errors import (
     AlreadyExists,
@@ -13,12 +14,14 @@ from personae.errors import (
     InvalidRequest,
     NotBuilt,
     NotFound,
+    PermissionDenied,
     PersonaeError,
     PreconditionFailed,
     ServerDefect,
     TooLarge,
     TrainingCancelled,
     TrainingFailed,
+    Unauthenticated,
     Unavailable,
     Violation,
 )
@@ -74,6 +77,7 @@ __all__ = [
     "NotFound",
     "Notice",
     "Patience",
+    "PermissionDenied",
     "PersonaeError",
     "PreconditionFailed",
     "Preview",
@@ -83,6 +87,7 @@ __all__ = [
     "ServerDefect",
     "StageStarted",
     "StateChanged",
+    "Tls",
     "TooLarge",
     "Training",
     "TrainingCancelled",
@@ -91,6 +96,7 @@ __all__ = [
     "TrainingFailed",
     "TrainingPlan",
     "TrainingRecord",
+    "Unauthenticated",
     "Unavailable",
     "Validated",
     "Violation",
