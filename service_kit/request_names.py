@@ -80,9 +80,9 @@ def maker_of_images(request: Any) -> Iterable[Named]:
 
 
 def wanted_training(request: Any) -> Iterator[Named]:
-    """A CreateTrainingRequest: its parent, and the dataset it learns from."""
-    yield from parent(request)
+    """A CreateTrainingRequest: the dataset, first because that is what would be missing, and the parent."""
     yield from _parsed("Dataset", DatasetName.parse, request.training.dataset)
+    yield from parent(request)
 
 
 def upload(message: Any) -> Iterable[Named]:
