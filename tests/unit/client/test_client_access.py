@@ -7,12 +7,12 @@ from contextlib import contextmanager
 import grpc
 import pytest
 from client_fakes import FakeTrainer, ended, fail, png, progress
-from conftest import HASTY
 from google.rpc import error_details_pb2
 
 import personae
 from personae.v1 import trainer_pb2_grpc
 from tests.certificates import Authority
+from tests.unit.client.conftest import HASTY
 
 TOKEN = "a-token-that-nobody-may-see"
 
