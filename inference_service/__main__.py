@@ -33,6 +33,7 @@ from inference_service.start_pictures import read_dataset_image
 from inference_service.studio import ServedBaseModel, Studio
 from personae.v1 import inference_pb2
 from personae.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
+from service_kit.access import open_access
 from service_kit.logs import configure_logs
 from service_kit.serving import Endpoint, StartError, check_ports, run_service, serve_until_stopped
 from service_kit.settings import PREFIX, read_settings
@@ -107,6 +108,7 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
         f"{PREFIX}INFERENCE_HEALTH_ADDRESS",
         settings.inference_reflection,
     )
+    access = open_access(settings.access)
     check_ports(endpoint)
     credentials = load_credentials(settings)
 
@@ -143,7 +145,9 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
         add_InferenceServiceServicer_to_server(servicer, server)
 
     try:
-        await serve_until_stopped(endpoint, add_services, [_SERVICE], settings.inference_drain_s, asyncio.Event())
+        await serve_until_stopped(
+            endpoint, add_services, [_SERVICE], settings.inference_drain_s, asyncio.Event(), access
+        )
     finally:
         manifests.close()
         host.close()

@@ -117,14 +117,16 @@ class Admission:
     @contextmanager
     def attend(self, project: str) -> Iterator[None]:
         """Hold a place for a call, before anything else is spent on it. Raises TryLater where there is none."""
-        for reason, whose, held, limit in (
+        for reason, quota_of, held, limit in (
             ("QUEUE_FULL", "", self.requests_open, self.limits.requests),
-            ("PROJECT_QUEUE_FULL", f" of project {project}", self._requests[project], self.limits.project_requests),
+            ("PROJECT_QUEUE_FULL", f"projects/{project}", self._requests[project], self.limits.project_requests),
         ):
             if held >= limit:
                 # A place is free again when a request ends; what is left of one is the mean of what is left of all.
                 retry_after_s = self._retry_s(self.cost_waiting / self.requests_open)
-                raise TryLater(reason, f"{held} requests{whose} are open already; no more may be", retry_after_s)
+                whose = f" of {quota_of}" if quota_of else ""
+                text = f"{held} requests{whose} are open already; no more may be"
+                raise TryLater(reason, text, retry_after_s, quota_of)
         self._requests[project] += 1
         try:
             yield
@@ -148,6 +150,7 @@ class Admission:
                 f"{waiting} passes of project {demand.project} wait already; {demand.cost} more would exceed its limit "
                 f"of {limits.project_cost}",
                 self._retry_s(self._shared(demand.project, excess)),
+                f"projects/{demand.project}",
             )
         if time_left_s is not None:
             self._consider_deadline(demand, time_left_s)

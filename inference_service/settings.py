@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from base_models.catalog import PrecisionName
-from service_kit.settings import Address, StoreSettings
+from service_kit.settings import AccessSettings, Address, StoreSettings
 
 OTHER_PROCESSES = ("TRAINER_", "DINOV2_", "CLIP_")
 
@@ -17,6 +17,7 @@ class InferenceSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     store: StoreSettings = StoreSettings()
+    access: AccessSettings = AccessSettings()
     base_models: str = "toon-64"
     """Allow-list of base models, by commas: `name` of a bundled one or `name=/folder`. The first is the default."""
     inference_address: Address = "127.0.0.1:50052"
@@ -42,7 +43,9 @@ class InferenceSettings(BaseModel):
     inference_requests: int = Field(default=512, ge=1)
     """Generate calls open at once, waiting ones included; beyond it Generate answers RESOURCE_EXHAUSTED."""
     inference_project_share: float = Field(default=0.5, gt=0, le=1)
-    """Share of both that one project may hold. A request that costs more passes than that is refused as invalid."""
+    """Share of both that one project may hold in this server process: each process counts for itself, so behind a load
+    balancer a project may hold its share in every one. Beyond it Generate answers RESOURCE_EXHAUSTED with QuotaFailure.
+    A request that costs more passes than that is refused as invalid."""
     inference_cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "personae" / "adapters")
     """Where downloaded adapter files are kept, named by their SHA-256. May be shared and may be deleted at any time."""
     inference_cache_bytes: int = Field(default=4 * 1024**3, ge=0)

@@ -19,6 +19,7 @@ from service_kit.errors import (
     DataLost,
     DeadlineTooShort,
     InvalidRequest,
+    NotPermitted,
     PreconditionUnmet,
     ResourceExists,
     ResourceMissing,
@@ -26,6 +27,7 @@ from service_kit.errors import (
     ServiceError,
     ServiceUnavailable,
     TryLater,
+    Unauthenticated,
     Violation,
     WriteConflict,
 )
@@ -40,6 +42,8 @@ _logger = logging.getLogger(__name__)
 
 _TABLE: dict[type[Exception], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     ResourceMissing: grpc.StatusCode.NOT_FOUND,
     ResourceExists: grpc.StatusCode.ALREADY_EXISTS,
     PreconditionUnmet: grpc.StatusCode.FAILED_PRECONDITION,
@@ -85,8 +89,15 @@ def _details(error: ServiceError) -> list[message.Message]:
         case TryLater() | ServiceUnavailable() | DeadlineTooShort() if error.retry_after_s is not None:
             delay = duration_pb2.Duration()
             delay.FromMilliseconds(int(error.retry_after_s * 1000))
-            return [error_details_pb2.RetryInfo(retry_delay=delay)]
+            return [error_details_pb2.RetryInfo(retry_delay=delay), *_quota_failure(error)]
     return []
+
+
+def _quota_failure(error: ServiceError) -> list[message.Message]:
+    if not isinstance(error, TryLater) or not error.quota_of:
+        return []
+    violation = error_details_pb2.QuotaFailure.Violation(subject=error.quota_of, description=str(error))
+    return [error_details_pb2.QuotaFailure(violations=[violation])]
 
 
 def _bad_request(violations: list[Violation]) -> error_details_pb2.BadRequest:

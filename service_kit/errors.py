@@ -2,6 +2,8 @@
 
 ServiceError
 ├── InvalidRequest       mend the named fields
+├── Unauthenticated      bring a token or certificate that is known here
+├── NotPermitted         ask the operator for another role
 ├── ResourceMissing      name another resource, or make it first
 ├── ResourceExists       choose another id, or use what exists
 ├── PreconditionUnmet    change the named state first
@@ -41,6 +43,20 @@ class InvalidRequest(ServiceError):
     def __init__(self, violations: list[Violation]) -> None:
         super().__init__("; ".join(f"{violation.field}: {violation.description}" for violation in violations))
         self.violations = violations
+
+
+class Unauthenticated(ServiceError):
+    """Nobody knows who calls. The text never repeats what was brought as a token."""
+
+    def __init__(self, reason: str, description: str) -> None:
+        super().__init__(description)
+        self.reason = reason
+
+
+class NotPermitted(ServiceError):
+    """The caller is known, and may not call this rpc."""
+
+    reason = "NOT_PERMITTED"
 
 
 @dataclass
@@ -103,11 +119,11 @@ class SequenceOutOfRange(ServiceError):
 
 
 class TryLater(ServiceError):
-    """The service is full at the moment."""
+    """The service is full at the moment. quota_of: the resource whose own share is used up, as `projects/{project}`."""
 
-    def __init__(self, reason: str, description: str, retry_after_s: float) -> None:
+    def __init__(self, reason: str, description: str, retry_after_s: float, quota_of: str = "") -> None:
         super().__init__(description)
-        self.reason, self.retry_after_s = reason, retry_after_s
+        self.reason, self.retry_after_s, self.quota_of = reason, retry_after_s, quota_of
 
 
 class DeadlineTooShort(ServiceError):

@@ -25,6 +25,13 @@ def check_id(text: str) -> str:
     return text
 
 
+def check_digest(text: str) -> str:
+    """Return `text` if it is a SHA-256 in 64 lower-case hex digits; raise MalformedName otherwise."""
+    if _DIGEST.fullmatch(text) is None:
+        raise MalformedName(f"found {_shown(text)}; allowed are 64 lower-case hex digits")
+    return text
+
+
 @dataclass(frozen=True, order=True)
 class ProjectName:
     """`projects/{project}`: the tenant."""

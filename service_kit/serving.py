@@ -1,4 +1,4 @@
-"""Server boot and drain: one gRPC server with errors mapped, health and reflection, until SIGTERM or SIGINT.
+"""Server boot and drain: one gRPC server with callers checked, errors mapped, health and reflection, until SIGTERM.
 
 Health is served on the main port and, in plaintext, on one of its own for probes. When both ports listen, one JSON line
 on standard output says where: `{"event": "serving", "address": …, "health_address": …}`.
@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from service_kit.access import Access
 from service_kit.error_status import ErrorInterceptor
 from service_kit.minio_store import MinioStore, open_store
 from service_kit.settings import PREFIX, SettingsError, StoreSettings
@@ -85,6 +86,7 @@ async def serve_until_stopped(
     service_names: Sequence[str],
     drain_s: float,
     stopping: asyncio.Event,
+    access: Access,
 ) -> None:
     """Serve until SIGTERM or SIGINT (or `stopping` is set by the caller), then drain for at most `drain_s` seconds.
 
@@ -94,21 +96,24 @@ async def serve_until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     health = HealthServicer()
-    main = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+    # The first is the outermost: what the check of the caller raises is mapped like what a handler raises.
+    interceptors = [ErrorInterceptor(), *([access.interceptor] if access.interceptor else [])]
+    main = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
     add_services(main)
     health_pb2_grpc.add_HealthServicer_to_server(health, main)
     if endpoint.reflection:
         reflection.enable_server_reflection([*service_names, reflection.SERVICE_NAME], main)
     probes = grpc.aio.server(options=_OPTIONS)
     health_pb2_grpc.add_HealthServicer_to_server(health, probes)
-    address = _listen(main, endpoint.address, endpoint.variable)
-    health_address = _listen(probes, endpoint.health_address, endpoint.health_variable)
+    address = _listen(main, endpoint.address, endpoint.variable, access.credentials)
+    health_address = _listen(probes, endpoint.health_address, endpoint.health_variable, None)
     await main.start()
     await probes.start()
     for name in ("", *service_names):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     print(json.dumps({"event": "serving", "address": address, "health_address": health_address}), flush=True)
     _logger.info("serving on %s, health on %s", address, health_address)
+    access.warn(address)
     await stopping.wait()
     _logger.info("draining for at most %.0f s", drain_s)
     await health.enter_graceful_shutdown()
@@ -130,9 +135,9 @@ def check_ports(endpoint: Endpoint) -> None:
             raise _port_taken(address, variable) from error
 
 
-def _listen(server: grpc.aio.Server, address: str, variable: str) -> str:
+def _listen(server: grpc.aio.Server, address: str, variable: str, credentials: grpc.ServerCredentials | None) -> str:
     try:
-        port = server.add_insecure_port(address)
+        port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError:
         port = 0
     if port == 0:

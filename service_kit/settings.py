@@ -4,9 +4,11 @@ A malformed or unknown `PERSONAE_…` variable stops the start, and the error na
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar, get_origin
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
 
 PREFIX = "PERSONAE_"
 S = TypeVar("S", bound=BaseModel)
@@ -24,6 +26,18 @@ def _address(text: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+# Signatures that a public key checks: whoever reads this server's files cannot sign.
+JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches `host:port`."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class StoreSettings(BaseModel):
@@ -43,6 +57,39 @@ class StoreSettings(BaseModel):
     """How long a start waits for a store that does not answer, in seconds."""
 
 
+class AccessSettings(BaseModel):
+    """Who is let in, and by what transport; `docs/security.md` says how to set it up. Only paths: no secret is in here.
+
+    With neither a tokens file nor JWT every caller may do everything, as far as its certificate is accepted.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tls_certificate: File = None
+    """PEM file of the server's certificate and those between it and its root: turns TLS on. Like all files here it is
+    read again when it changes; what cannot be used is logged, and what was read before stays in force."""
+    tls_key: File = None
+    """PEM file of its private key."""
+    tls_client_ca: File = None
+    """PEM file of the authorities whose client certificates are accepted; then every client must have one (mTLS)."""
+    tokens_file: File = None
+    """JSON file of the identities that may call, with the SHA-256 of their tokens and the names in their certificates;
+    its form is in `service_kit/identities_file.py`."""
+    jwt_key_file: File = None
+    """PEM file of the public key that signed tokens (JWT) are checked with; their claims are in
+    `service_kit/jwt_identity.py`."""
+    jwt_algorithm: JwtAlgorithm | None = None
+    """The one algorithm they are accepted with."""
+    jwt_audience: str = ""
+    """What their claim `aud` must name."""
+    jwt_issuer: str = ""
+    """What their claim `iss` must be. Empty: it is not looked at."""
+
+
+# What only the command line reads; a service may be started from the same shell.
+_CALLERS_VARIABLE, _CALLERS_PREFIX = PREFIX + "TOKEN", PREFIX + "CLIENT_"
+
+
 def read_settings(kind: type[S], environ: Mapping[str, str], others: tuple[str, ...]) -> S:
     """Build `kind` from the environment: field `s3_bucket` is read from `PERSONAE_S3_BUCKET`.
 
@@ -55,7 +102,8 @@ def read_settings(kind: type[S], environ: Mapping[str, str], others: tuple[str, 
         for name in environ
         if name.startswith(PREFIX)
         and name not in fields
-        and not name.startswith(tuple(PREFIX + other for other in others))
+        and name != _CALLERS_VARIABLE
+        and not name.startswith((_CALLERS_PREFIX, *(PREFIX + other for other in others)))
     ]
     complaints = [f"{name}: unknown; known are {', '.join(sorted(fields))}" for name in sorted(unknown)]
     values: dict[str, Any] = {}

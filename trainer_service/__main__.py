@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from base_models.catalog import CatalogError, read_allow_list
 from base_models.prompt_tokens import PromptTokens
 from personae.v1 import trainer_pb2, trainer_pb2_grpc
+from service_kit.access import open_access
 from service_kit.logs import configure_logs
 from service_kit.serving import Endpoint, StartError, check_ports, run_service, serve_until_stopped
 from service_kit.settings import PREFIX, read_settings
@@ -43,6 +44,7 @@ async def main() -> None:
         health_variable=f"{PREFIX}TRAINER_HEALTH_ADDRESS",
         reflection=settings.trainer_reflection,
     )
+    access = open_access(settings.access)
     check_ports(endpoint)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     # Reading the tokenizers takes seconds, which the first CreateTraining shall not wait for.
@@ -56,7 +58,14 @@ async def main() -> None:
 
     stopping = asyncio.Event()
     datasets = Datasets(store, now)
-    trainings = Trainings(store, datasets, base_models, lambda entry, prompt: tokens[entry.name].count(prompt), now)
+    trainings = Trainings(
+        store,
+        datasets,
+        base_models,
+        lambda entry, prompt: tokens[entry.name].count(prompt),
+        now,
+        settings.trainer_project_trainings,
+    )
     dispatcher = Dispatcher(store, gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ)), now)
     adapters, watching = Adapters(store), Watching(store, trainings, stopping)
     exporting, importing = Exporting(store, adapters, base_models), Importing(store, base_models, now)
@@ -76,6 +85,7 @@ async def main() -> None:
             [_SERVICE],
             settings.trainer_drain_s,
             stopping,
+            access,
         )
     finally:
         stopping.set()

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from base_models.likeness.model_folder import ModelFolderError, ModelType, read_model_folder
-from service_kit.settings import Address, StoreSettings
+from service_kit.settings import AccessSettings, Address, StoreSettings
 
 OTHER_PROCESSES = ("INFERENCE_",)
 
@@ -52,6 +52,7 @@ class TrainerSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     store: StoreSettings = StoreSettings()
+    access: AccessSettings = AccessSettings()
     base_models: str = "toon-64"
     """Allow-list, separated by commas: `name` of a bundled base model or `name=/folder`. The first is the default."""
     trainer_address: Address = "127.0.0.1:50051"
@@ -64,6 +65,10 @@ class TrainerSettings(BaseModel):
     """Trainings at a time: worker processes of this service, each on a GPU of its own, or in turn where they are more.
     Absent: as many as `CUDA_VISIBLE_DEVICES`, or else /dev, shows GPUs, and 1 where it shows none. 0 leaves the work to
     workers started elsewhere."""
+    trainer_project_trainings: int = Field(default=0, ge=0)
+    """Most trainings of one project that may be queued and running; beyond it CreateTraining answers RESOURCE_EXHAUSTED
+    with QuotaFailure. 0: as many as it likes. Where several trainer processes share the bucket, creations that reach
+    them within the same moment may go beyond it, by at most as many again for each further process."""
     trainer_drain_s: float = Field(default=20.0, ge=0)
     """How long a stop waits for running calls, and for workers to checkpoint and hand over, in seconds."""
     trainer_stage_patience: StagePatience = 1.0

@@ -25,6 +25,7 @@ from trainer_service.events import StateChanged
 from trainer_service.journal import Journal
 from trainer_service.lifecycle import State
 from trainer_service.paging import PageRequest, page_of_ids
+from trainer_service.project_quota import ProjectQuota
 from trainer_service.request_id import derived_id
 from trainer_service.training_config import DEFAULT_CAPTION_TEMPLATE, MAX_SEED, TrainingConfig, decide, training_prompt
 from trainer_service.training_record import TrainingDataset, TrainingImage, TrainingRecord
@@ -58,8 +59,11 @@ class Trainings:
         base_models: Mapping[str, BaseModelEntry],
         count_tokens: TokenCount,
         now: Callable[[], datetime],
+        most_of_a_project: int = 0,
     ) -> None:
+        """most_of_a_project: trainings of one project that may be queued and running; 0: any number."""
         self._store = store
+        self._quota = ProjectQuota(store, most_of_a_project)
         self._records = TrainingStore(store)
         self._datasets = datasets
         self._base_models = base_models
@@ -67,7 +71,10 @@ class Trainings:
         self._now = now
 
     def create(self, request: TrainingRequest) -> Created:
-        """Queue a training, or find the one that an equal request queued before."""
+        """Queue a training, or find the one that an equal request queued before.
+
+        Raises InvalidRequest, ResourceMissing, ResourceExists, PreconditionUnmet, and TryLater beyond the quota.
+        """
         checked = check_request(request, self._base_models)
         project = checked.dataset.project
         name = TrainingName(project, derived_id("training", project, request.request_id))
@@ -82,6 +89,18 @@ class Trainings:
             version = free_version(self._store, adapter, claim, request.new_version, self._now())
             record = self._record(name, checked, config, request, version, "")
             return Created(record, dataset, estimate(config, checked.entry, self._speed(checked.entry)))
+        with self._quota.place(name):
+            return self._write(name, checked, config, request, dataset)
+
+    def _write(
+        self,
+        name: TrainingName,
+        checked: CheckedRequest,
+        config: TrainingConfig,
+        request: TrainingRequest,
+        dataset: DatasetRecord,
+    ) -> Created:
+        adapter, claim = AdapterName(name.project, checked.adapter_id), AdapterReservation(training=str(name))
         version = reserve_version(self._store, adapter, claim, request.new_version, self._now())
         queue_key = schema.queue_entry(name, int(self._now().timestamp() * 1000))
         record = self._record(name, checked, config, request, version, queue_key)

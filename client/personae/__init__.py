@@ -4,6 +4,7 @@
 """
 
 from personae import aio
+from personae.access import Tls
 from personae.client import Client
 from personae.errors import (
     AlreadyExists,
@@ -13,12 +14,14 @@ from personae.errors import (
     InvalidRequest,
     NotBuilt,
     NotFound,
+    PermissionDenied,
     PersonaeError,
     PreconditionFailed,
     ServerDefect,
     TooLarge,
     TrainingCancelled,
     TrainingFailed,
+    Unauthenticated,
     Unavailable,
     Violation,
 )
@@ -76,6 +79,7 @@ __all__ = [
     "NotFound",
     "Notice",
     "Patience",
+    "PermissionDenied",
     "PersonaeError",
     "PreconditionFailed",
     "Preview",
@@ -85,6 +89,7 @@ __all__ = [
     "ServerDefect",
     "StageStarted",
     "StateChanged",
+    "Tls",
     "TooLarge",
     "Training",
     "TrainingCancelled",
@@ -93,6 +98,7 @@ __all__ = [
     "TrainingFailed",
     "TrainingPlan",
     "TrainingRecord",
+    "Unauthenticated",
     "Unavailable",
     "Validated",
     "Violation",

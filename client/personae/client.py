@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from personae import calls, requests
+from personae.access import Access, Tls, Token
 from personae.adapter_import import ImportOptions, import_adapter
 from personae.connection import Connection, needed
 from personae.download import Download, PartFile, export_place
@@ -39,6 +40,9 @@ class Client:
     trainer, inference: `host:port` of each service; a method whose service was not given raises InvalidRequest.
     project: where ids are looked up and made, and whose share of a busy server is used.
     patience: how long to wait before giving up.
+    tls: how to reach services that are served over TLS; without it they are called in plaintext.
+    token: who calls, where the services ask for that: a text, or a function that gives the present one before each
+    call. It is sent over TLS, or to this machine; to another host in plaintext, InvalidRequest is raised instead.
 
     Methods raise the errors of `personae.errors`. A client may be shared by threads.
     """
@@ -50,10 +54,13 @@ class Client:
         *,
         project: str = "default",
         patience: Patience = Patience(),  # noqa: B008 - frozen
+        tls: Tls | None = None,
+        token: Token | None = None,
     ) -> None:
         self.project = project
-        self._trainer = Connection(trainer, TrainerServiceStub, patience) if trainer else None
-        self._inference = Connection(inference, InferenceServiceStub, patience) if inference else None
+        access = Access(tls, token)
+        self._trainer = Connection(trainer, TrainerServiceStub, patience, access) if trainer else None
+        self._inference = Connection(inference, InferenceServiceStub, patience, access) if inference else None
 
     def __enter__(self) -> Self:
         return self

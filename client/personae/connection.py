@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
+from personae.access import Access
 from personae.calls import Call, Page, Sending, Upload
 from personae.errors import InvalidRequest, Unavailable, Violation, from_rpc
 from personae.patience import Outage, Patience
@@ -43,9 +44,22 @@ class OpenCall(Protocol[M]):
 class Connection:
     """The channel to one service. `make_stub` says which."""
 
-    def __init__(self, address: str, make_stub: Callable[[grpc.Channel], Any], patience: Patience) -> None:
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+    def __init__(
+        self,
+        address: str,
+        make_stub: Callable[[grpc.Channel], Any],
+        patience: Patience,
+        access: Access = Access(),  # noqa: B008 - frozen
+    ) -> None:
+        access.check(address)
+        credentials, options = access.credentials(), [*CHANNEL_OPTIONS, *access.options()]
+        self._channel = (
+            grpc.secure_channel(address, credentials, options)
+            if credentials
+            else grpc.insecure_channel(address, options)
+        )
         self._stub = make_stub(self._channel)
+        self._access = access
         self.patience = patience
 
     def close(self) -> None:
@@ -55,7 +69,9 @@ class Connection:
     def ask(self, call: Call[T]) -> T:
         """What the call's answer means; asked again while the server is unavailable."""
         rpc = getattr(self._stub, call.rpc)
-        return call.translate(self._patiently(lambda: rpc(call.request, timeout=self.patience.call_s)))
+        return call.translate(
+            self._patiently(lambda: rpc(call.request, timeout=self.patience.call_s, metadata=self._access.metadata()))
+        )
 
     def send(self, upload: Upload[T]) -> T:
         """What the upload's answer means; begun again while the server is unavailable."""
@@ -64,7 +80,7 @@ class Connection:
         def attempt() -> Any:
             sending = Sending(upload.messages())
             try:
-                return rpc(sending, timeout=self.patience.upload_s)
+                return rpc(sending, timeout=self.patience.upload_s, metadata=self._access.metadata())
             except grpc.RpcError:
                 if sending.failure:
                     raise sending.failure from None
@@ -86,7 +102,8 @@ class Connection:
         rpc = getattr(self._stub, stream.rpc)
         while not stream.complete:
             try:
-                for message in read(rpc(stream.request(), timeout=stream.timeout_s), stream.silence_s):
+                call = rpc(stream.request(), timeout=stream.timeout_s, metadata=self._access.metadata())
+                for message in read(call, stream.silence_s):
                     item = stream.take(message)
                     if item is not None:
                         yield item

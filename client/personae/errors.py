@@ -2,6 +2,8 @@
 
     PersonaeError
     ├── InvalidRequest       mend what `violations` names; asking again changes nothing
+    ├── Unauthenticated      bring a token or certificate that the server knows, a new one where it has expired
+    ├── PermissionDenied     ask the operator for a role that may do this
     ├── TooLarge             send less at once
     ├── NotFound             name another resource, or make it first
     ├── AlreadyExists        choose another id, or use what exists
@@ -50,6 +52,14 @@ class InvalidRequest(PersonaeError):
         found = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
         super().__init__(found or message, reason=reason)
         self.violations = tuple(violations)
+
+
+class Unauthenticated(PersonaeError):
+    """The server does not know who calls: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED or CERTIFICATE_UNKNOWN."""
+
+
+class PermissionDenied(PersonaeError):
+    """The server knows who calls, and its role may not do this."""
 
 
 class TooLarge(PersonaeError):
@@ -109,6 +119,8 @@ class TrainingCancelled(PersonaeError):
 
 
 _BY_CODE: dict[grpc.StatusCode, type[PersonaeError]] = {
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
     grpc.StatusCode.FAILED_PRECONDITION: PreconditionFailed,

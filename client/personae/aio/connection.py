@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import grpc.aio
 from google.protobuf.message import Message
 
+from personae.access import Access
 from personae.calls import Call, Page, Sending, Upload
 from personae.connection import CHANNEL_OPTIONS, silence
 from personae.errors import Unavailable, from_rpc
@@ -24,8 +25,16 @@ T = TypeVar("T")
 class Connection:
     """The channel to one service. `make_stub` says which."""
 
-    def __init__(self, address: str, make_stub: Callable[[grpc.aio.Channel], Any], patience: Patience) -> None:
+    def __init__(
+        self,
+        address: str,
+        make_stub: Callable[[grpc.aio.Channel], Any],
+        patience: Patience,
+        access: Access = Access(),  # noqa: B008 - frozen
+    ) -> None:
+        access.check(address)
         self._address, self._make_stub = address, make_stub
+        self._access, self._credentials = access, access.credentials()
         self._opened: tuple[grpc.aio.Channel, Any] | None = None
         self.patience = patience
 
@@ -39,7 +48,7 @@ class Connection:
         rpc = self._rpc(call.rpc)
 
         async def attempt() -> Any:
-            open_call = rpc(call.request, timeout=self.patience.call_s)
+            open_call = rpc(call.request, timeout=self.patience.call_s, metadata=self._access.metadata())
             try:
                 return await open_call
             except asyncio.CancelledError:
@@ -53,7 +62,8 @@ class Connection:
 
         async def attempt() -> Any:
             sending = Sending(upload.messages())
-            open_call = rpc(_read_in_threads(sending), timeout=self.patience.upload_s)
+            metadata = self._access.metadata()
+            open_call = rpc(_read_in_threads(sending), timeout=self.patience.upload_s, metadata=metadata)
             try:
                 return await open_call
             except asyncio.CancelledError:
@@ -74,7 +84,8 @@ class Connection:
     async def follow(self, stream: Stream[T]) -> AsyncGenerator[T, None]:
         """What the stream brings, however often it is cut. Closing the iterator cancels the call."""
         while not stream.complete:
-            call = self._rpc(stream.rpc)(stream.request(), timeout=stream.timeout_s)
+            metadata = self._access.metadata()
+            call = self._rpc(stream.rpc)(stream.request(), timeout=stream.timeout_s, metadata=metadata)
             try:
                 async with aclosing(_read(call, stream.silence_s)) as messages:
                     async for message in messages:
@@ -104,7 +115,12 @@ class Connection:
     def _open(self) -> tuple[grpc.aio.Channel, Any]:
         # A channel belongs to the loop it is made in, and a client may be made before there is one.
         if self._opened is None:
-            channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+            options = [*CHANNEL_OPTIONS, *self._access.options()]
+            channel = (
+                grpc.aio.secure_channel(self._address, self._credentials, options)
+                if self._credentials
+                else grpc.aio.insecure_channel(self._address, options)
+            )
             self._opened = channel, self._make_stub(channel)
         return self._opened
 

@@ -7,19 +7,21 @@ import typer
 from rich.table import Table
 
 import personae
+from personae.cli.access import connected
 from personae.cli.options import TRAINER, Project, Trainer
 from personae.cli.terminal import local_time, out, short
 from personae.vocabulary import AdapterFormat
 
 
 def adapters(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Show every version of this one.")] = "",
     download: Annotated[Path | None, typer.Option(help="Save the adapter NAME as this file or in this folder.")] = None,
     trainer: Trainer = TRAINER,
     project: Project = "default",
 ) -> None:
     """List adapters, or download one."""
-    with personae.Client(trainer, project=project) as client:
+    with connected(context, trainer, project=project) as client:
         if download is not None:
             if not name:
                 raise personae.InvalidRequest([personae.Violation("--download", "say which: personae adapters NAME …")])
@@ -37,6 +39,7 @@ def adapters(
 
 
 def export(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Id or name of an adapter.")],
     adapter_format: Annotated[
         AdapterFormat, typer.Option("--format", help="Whose key names: kohya is for ComfyUI too.")
@@ -46,5 +49,5 @@ def export(
     project: Project = "default",
 ) -> None:
     """Save an adapter as other programs read it, with its model card, and print its path."""
-    with personae.Client(trainer, project=project) as client:
+    with connected(context, trainer, project=project) as client:
         out.print(str(client.export_adapter(name, adapter_format, output)))

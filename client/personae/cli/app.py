@@ -5,6 +5,7 @@ Each is a function in a file of its group: read the options, call the client, pr
 
 import typer
 
+from personae.cli.access import access
 from personae.cli.adapters import adapters, export
 from personae.cli.datasets import datasets
 from personae.cli.generating import generate
@@ -15,12 +16,12 @@ from personae.cli.trainings import train, watch
 from personae.cli.verify_store import verify_store
 
 app = typer.Typer(
-    help="Train a LoRA adapter from sixteen pictures and generate with it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.callback()(access)
 app.command()(up)
 app.command(epilog=KEYS)(train)
 for command in (watch, generate, adapters, export):

@@ -7,17 +7,19 @@ from rich.markup import escape
 from rich.table import Table
 
 import personae
+from personae.cli.access import connected
 from personae.cli.options import TRAINER, Project, Trainer
 from personae.cli.terminal import err, local_time, out, short
 
 
 def datasets(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Show what was found in this one.")] = "",
     trainer: Trainer = TRAINER,
     project: Project = "default",
 ) -> None:
     """List datasets, or show what the picture doctor found in one."""
-    with personae.Client(trainer, project=project) as client:
+    with connected(context, trainer, project=project) as client:
         if name:
             _print_dataset(client.get_dataset(name))
             return

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import personae
+from personae.cli.access import connected
 from personae.cli.options import INFERENCE, Inference, Project
 from personae.cli.progress import GenerationBar
 from personae.cli.terminal import err, out
@@ -14,6 +15,7 @@ from personae.vocabulary import ImageFormat, Scheduler
 
 
 def generate(
+    context: typer.Context,
     prompts: Annotated[list[str], typer.Argument(help="What to draw; each prompt in quotes.")],
     adapter: Annotated[
         list[str] | None, typer.Option(metavar="NAME[=WEIGHT]", help="Adapter to apply; may be repeated.")
@@ -39,7 +41,7 @@ def generate(
 ) -> None:
     """Generate images and print the path of each as it is finished."""
     output.mkdir(parents=True, exist_ok=True)
-    with personae.Client(inference=inference, project=project) as client, GenerationBar(err, "generating") as bar:
+    with connected(context, inference=inference, project=project) as client, GenerationBar(err, "generating") as bar:
         for image in client.generate(
             prompts,
             adapters=[_weighted(text) for text in adapter or []],

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import personae
+from personae.cli.access import connected
 from personae.cli.datasets import print_findings
 from personae.cli.options import TRAINER, Project, Trainer
 from personae.cli.progress import TrainingBars
@@ -20,6 +21,7 @@ Samples = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Save sampl
 
 
 def train(
+    context: typer.Context,
     pictures: Annotated[
         str, typer.Argument(help="A folder; x.txt beside x.png is its caption. Or a dataset: projects/…/datasets/….")
     ],
@@ -64,7 +66,7 @@ def train(
         "seed": seed,
     }
     config = chosen(options, settings or [])
-    with personae.Client(trainer, project=project) as client:
+    with connected(context, trainer, project=project) as client:
         stored = pictures.startswith("projects/")
         dataset = client.get_dataset(pictures) if stored else client.create_dataset(pictures=pictures)
         print_findings(dataset)
@@ -89,6 +91,7 @@ def train(
 
 
 def watch(
+    context: typer.Context,
     training: Annotated[str, typer.Argument(help="Id or name of a training.")],
     samples: Samples = None,
     cancel_on_interrupt: CancelOnInterrupt = False,
@@ -96,7 +99,7 @@ def watch(
     project: Project = "default",
 ) -> None:
     """Follow a training from its first event to its end."""
-    with personae.Client(trainer, project=project) as client:
+    with connected(context, trainer, project=project) as client:
         _follow(client.get_training(training), cancel_on_interrupt, samples)
 
 

@@ -36,6 +36,7 @@ from inference_service.start_pictures import read_dataset_image
 from inference_service.studio import ServedBaseModel, Studio
 from personae.v1 import inference_pb2 as pb
 from personae.v1.inference_pb2_grpc import InferenceServiceStub, add_InferenceServiceServicer_to_server
+from service_kit.access_interceptor import AccessInterceptor
 from service_kit.error_status import ErrorInterceptor
 from service_kit.memory_store import MemoryStore
 from service_kit.store import ObjectStore
@@ -141,8 +142,12 @@ async def fake_serving(
     host_bytes: int = 10**6,
     checker: Checker | None = None,
     credentials: "ContentCredentials | None" = None,
+    access: AccessInterceptor | None = None,
 ) -> AsyncIterator[FakeServing]:
-    """Serve on a free loopback port. bucket: what the service uses instead of the in-memory store."""
+    """Serve on a free loopback port. bucket: what the service uses instead of the in-memory store.
+
+    access: asks who calls.
+    """
     engine, store, clock = FakeEngine(), MemoryStore(), Clock()
     entry = read_allow_list(["toon-64"])["toon-64"]
     base = ServedBaseModel(entry, BASE_MODEL_DIGEST, lambda text: len(text.split()), engine)
@@ -156,7 +161,7 @@ async def fake_serving(
     read_image = partial(read_dataset_image, reads_from)
     studio = Studio({entry.name: base}, adapters, Admission(limits, clock), finishing, clock, read_image)
     served_adapters = ServedAdapters({entry.name: base}, adapters, uses, host, cache)
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(), *([access] if access else [])])
     add_InferenceServiceServicer_to_server(InferenceServicer(studio, served_adapters, ledger), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -89,6 +89,19 @@ def test_a_project_that_has_its_share_is_refused_while_others_are_served(tmp_pat
     serve(tmp_path, scenario, limits=SHARED)
 
 
+def test_a_project_that_has_its_share_is_told_which_quota_that_is(tmp_path: Path) -> None:
+    async def scenario(serving: FakeServing) -> None:
+        for project, named in (("mine", ["projects/mine"]), ("other", [])):
+            async with _waiting(serving, 1, 2, 3, 4, project="mine"):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await serving.generate(ask(*range(4 if project == "mine" else 8), project=project))
+            status, quota = rpc_status.from_call(caught.value), error_details_pb2.QuotaFailure()
+            subjects = [one.subject for detail in status.details if detail.Unpack(quota) for one in quota.violations]
+            assert subjects == named
+
+    serve(tmp_path, scenario, limits=SHARED)
+
+
 def test_the_effective_request_says_whose_it_is(tmp_path: Path) -> None:
     async def scenario(serving: FakeServing) -> None:
         name = AdapterVersionName("theirs", "hero", 1)

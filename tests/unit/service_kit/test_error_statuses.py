@@ -17,12 +17,14 @@ from service_kit.errors import (
     DataLost,
     DeadlineTooShort,
     InvalidRequest,
+    NotPermitted,
     PreconditionUnmet,
     ResourceExists,
     ResourceMissing,
     SequenceOutOfRange,
     ServiceUnavailable,
     TryLater,
+    Unauthenticated,
     Violation,
     Violations,
     WriteConflict,
@@ -34,6 +36,8 @@ Code = grpc.StatusCode
 
 _TABLE = [
     (InvalidRequest([Violation("a", "b")]), Code.INVALID_ARGUMENT, "INVALID_REQUEST", error_details_pb2.BadRequest),
+    (Unauthenticated("TOKEN_MISSING", "x"), Code.UNAUTHENTICATED, "TOKEN_MISSING", None),
+    (NotPermitted("x"), Code.PERMISSION_DENIED, "NOT_PERMITTED", None),
     (ResourceMissing("Adapter", "x"), Code.NOT_FOUND, "NOT_FOUND", error_details_pb2.ResourceInfo),
     (ResourceExists("Adapter", "x", "hint"), Code.ALREADY_EXISTS, "ALREADY_EXISTS", error_details_pb2.ResourceInfo),
     (ResourceExists("T", "x", "y", "REUSED"), Code.ALREADY_EXISTS, "REUSED", error_details_pb2.ResourceInfo),
@@ -118,6 +122,18 @@ def test_retry_delays_are_those_of_the_error() -> None:
     retry = error_details_pb2.RetryInfo()
     assert status.details[1].Unpack(retry)
     assert retry.retry_delay.ToMilliseconds() == 1500
+
+
+def test_a_quota_that_is_used_up_is_named_beside_the_time_to_come_back() -> None:
+    error = TryLater("PROJECT_TRAININGS", "3 trainings; 3 are allowed", 30.0, quota_of="projects/p")
+    for seen in _failures(error).values():
+        status = rpc_status.from_call(seen)
+        assert status is not None
+        retry, quota = error_details_pb2.RetryInfo(), error_details_pb2.QuotaFailure()
+        assert status.details[1].Unpack(retry)
+        assert status.details[2].Unpack(quota)
+        assert (retry.retry_delay.seconds, len(status.details)) == (30, 3)
+        assert [(one.subject, one.description) for one in quota.violations] == [("projects/p", str(error))]
 
 
 def test_grpcs_own_retries_are_told_the_same_time() -> None:

@@ -8,11 +8,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from service_kit.access import Access
 from service_kit.serving import Endpoint, StartError, check_ports, connect_store, serve_until_stopped
 from service_kit.settings import StoreSettings
 from tests.real_store import free_ports
 
 _PATIENCE_S = 10.0
+_OPEN = Access(credentials=None, interceptor=None)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -44,7 +46,7 @@ def test_the_ready_line_says_where_and_both_ports_are_healthy(capsys: pytest.Cap
 
         watching = asyncio.create_task(watch_output())
         async with asyncio.timeout(_PATIENCE_S):
-            await serve_until_stopped(_endpoint(), lambda server: None, ["x.Service"], 0.1, stopping)
+            await serve_until_stopped(_endpoint(), lambda server: None, ["x.Service"], 0.1, stopping, _OPEN)
             await watching
         assert ready.is_set()
 
@@ -62,7 +64,7 @@ def test_a_port_that_is_taken_stops_the_start_and_names_its_variable(taken: str)
         with pytest.raises(StartError, match=f"{variable}={address}"):
             check_ports(endpoint)
         with pytest.raises(StartError, match=f"{variable}={address}"):
-            asyncio.run(serve_until_stopped(endpoint, lambda server: None, [], 0.1, asyncio.Event()))
+            asyncio.run(serve_until_stopped(endpoint, lambda server: None, [], 0.1, asyncio.Event(), _OPEN))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "localhost:0", "0.0.0.0:0"])

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service_kit.settings import Address, SettingsError, StoreSettings, read_settings
+from service_kit.settings import AccessSettings, Address, SettingsError, StoreSettings, read_settings
 
 
 class SampleSettings(BaseModel):
@@ -57,3 +57,19 @@ def test_a_secret_is_not_shown() -> None:
 def test_an_address_without_host_and_port_is_refused(address: str) -> None:
     with pytest.raises(SettingsError, match="PERSONAE_SAMPLE_ADDRESS"):
         read_settings(SampleSettings, {"PERSONAE_SAMPLE_ADDRESS": address}, ())
+
+
+def test_what_a_caller_sets_for_the_command_is_passed_over_and_nothing_that_looks_like_it() -> None:
+    fine = {"PERSONAE_TOKEN": "hush", "PERSONAE_CLIENT_TLS_CA": "ca.pem"}
+    read_settings(SampleSettings, fine, ())
+    # A tokens file that is misspelt would otherwise leave the service open.
+    for name in ("PERSONAE_TOKENS_FIL", "PERSONAE_TOKENS_FILES", "PERSONAE_TOKEN_FILE"):
+        with pytest.raises(SettingsError, match=name) as caught:
+            read_settings(AccessSettings, fine | {name: "x"}, ())
+        assert "hush" not in str(caught.value)
+
+
+def test_the_algorithm_of_signed_tokens_is_one_that_a_public_key_checks() -> None:
+    for algorithm in ("none", "HS256", ""):
+        with pytest.raises(SettingsError, match="PERSONAE_JWT_ALGORITHM"):
+            read_settings(AccessSettings, {"PERSONAE_JWT_ALGORITHM": algorithm}, ())
