@@ -1,7 +1,7 @@
 """Server boot and drain: one gRPC server with errors mapped, health and reflection, until SIGTERM or SIGINT.
 
 Health is served on the main port and, in plaintext, on one of its own for probes. When both ports listen, one JSON line
-on standard output says where: `{"event": "serving", "address": …, "health_address": …}`.
+on standard output says where: `{"event": "serving", "address": …, "health_address": …, "metrics_address": …}`.
 """
 
 import asyncio
@@ -20,9 +20,12 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from service_kit.error_status import ErrorInterceptor
+from service_kit.metrics import MetricsServer, ServiceMetrics
 from service_kit.minio_store import MinioStore, open_store
+from service_kit.observing import ObservingInterceptor
 from service_kit.settings import PREFIX, SettingsError, StoreSettings
 from service_kit.store import StoreForbidden, StoreUnavailable
+from service_kit.traces import Traces
 
 _logger = logging.getLogger(__name__)
 
@@ -51,6 +54,17 @@ class Endpoint:
     health_address: str
     health_variable: str
     reflection: bool
+    metrics_address: str = ""
+    """Empty: no metrics are served."""
+    metrics_variable: str = ""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How the calls of a server are watched."""
+
+    metrics: ServiceMetrics
+    traces: Traces
 
 
 async def connect_store(settings: StoreSettings) -> MinioStore:
@@ -85,6 +99,7 @@ async def serve_until_stopped(
     service_names: Sequence[str],
     drain_s: float,
     stopping: asyncio.Event,
+    watched: Watched | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT (or `stopping` is set by the caller), then drain for at most `drain_s` seconds.
 
@@ -94,7 +109,9 @@ async def serve_until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     health = HealthServicer()
-    main = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+    # The outermost first, which sees every call as its caller does.
+    observing = [ObservingInterceptor(watched.metrics, watched.traces.tracer)] if watched else []
+    main = grpc.aio.server(interceptors=[*observing, ErrorInterceptor()], options=_OPTIONS)
     add_services(main)
     health_pb2_grpc.add_HealthServicer_to_server(health, main)
     if endpoint.reflection:
@@ -103,17 +120,23 @@ async def serve_until_stopped(
     health_pb2_grpc.add_HealthServicer_to_server(health, probes)
     address = _listen(main, endpoint.address, endpoint.variable)
     health_address = _listen(probes, endpoint.health_address, endpoint.health_variable)
+    metrics_server = _serve_metrics(endpoint, watched)
     await main.start()
     await probes.start()
     for name in ("", *service_names):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
-    print(json.dumps({"event": "serving", "address": address, "health_address": health_address}), flush=True)
+    where = {"address": address, "health_address": health_address}
+    if metrics_server:
+        where["metrics_address"] = metrics_server.address
+    print(json.dumps({"event": "serving", **where}), flush=True)
     _logger.info("serving on %s, health on %s", address, health_address)
     await stopping.wait()
     _logger.info("draining for at most %.0f s", drain_s)
     await health.enter_graceful_shutdown()
     await main.stop(drain_s)
     await probes.stop(0)
+    if metrics_server:
+        metrics_server.close()
 
 
 def check_ports(endpoint: Endpoint) -> None:
@@ -121,7 +144,10 @@ def check_ports(endpoint: Endpoint) -> None:
     for address, variable in (
         (endpoint.address, endpoint.variable),
         (endpoint.health_address, endpoint.health_variable),
+        (endpoint.metrics_address, endpoint.metrics_variable),
     ):
+        if not address:
+            continue
         host, _, port = address.rpartition(":")
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
         try:
@@ -138,6 +164,15 @@ def _listen(server: grpc.aio.Server, address: str, variable: str) -> str:
     if port == 0:
         raise _port_taken(address, variable)
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _serve_metrics(endpoint: Endpoint, watched: Watched | None) -> MetricsServer | None:
+    if watched is None or not endpoint.metrics_address:
+        return None
+    try:
+        return MetricsServer(watched.metrics.registry, endpoint.metrics_address)
+    except OSError as error:
+        raise _port_taken(endpoint.metrics_address, endpoint.metrics_variable) from error
 
 
 def _port_taken(address: str, variable: str) -> StartError:

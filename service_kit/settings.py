@@ -24,6 +24,8 @@ def _address(text: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+AddressOrNone = Annotated[str, AfterValidator(lambda text: text and _address(text))]
+"""Empty: not served at all."""
 
 
 class StoreSettings(BaseModel):
