@@ -75,7 +75,7 @@ def traceparent() -> str:
 
 
 def begin(name: str, **attributes: str | int | float) -> Span:
-    """A child of the open span that is not open itself: for work between two `yield`s. The caller ends it."""
+    """A child of the open span that is not the parent of what follows. The caller ends it."""
     here = _here.get()
     if here is None or here.tracer is None:
         return INVALID_SPAN
@@ -100,6 +100,19 @@ def span(name: str, **attributes: str | int | float) -> Iterator[None]:
         raise
     finally:
         _here.reset(token)
+        opened.end()
+
+
+@contextmanager
+def lasting(name: str, **attributes: str | int | float) -> Iterator[None]:
+    """As `span`, but not the parent of what is in the block, so that `yield`s of a generator may stand in it."""
+    opened = begin(name, **attributes)
+    try:
+        yield
+    except BaseException as error:
+        opened.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        raise
+    finally:
         opened.end()
 
 

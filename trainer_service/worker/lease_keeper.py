@@ -11,6 +11,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from service_kit.call_context import beside
 from service_kit.errors import ResourceMissing, WriteConflict
 from service_kit.store import StoreUnavailable
 from trainer_service.lifecycle import State
@@ -33,7 +34,7 @@ class LeaseKeeper:
         self._interrupts = interrupts
         self._now = now
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease-keeper", daemon=True)
+        self._thread = threading.Thread(target=beside(self._beat), name="lease-keeper", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
