@@ -149,7 +149,9 @@ def _server_span(here: Here, service: str, method: str) -> Span:
 
 def _outcome(call: _Call, context: Any) -> tuple[str, str]:
     """Status code and reason of a call that has ended."""
-    code = _CODES.get(int(context.code() or 0), grpc.StatusCode.UNKNOWN)
+    # A number or a StatusCode, whichever it was set as.
+    found = context.code() or grpc.StatusCode.OK
+    code = found if isinstance(found, grpc.StatusCode) else _CODES.get(found, grpc.StatusCode.UNKNOWN)
     if code is grpc.StatusCode.OK and not call.has_answered:
         # Nobody set a status: the task was cancelled, by the caller or by the deadline.
         time_left_s = context.time_remaining()
