@@ -65,10 +65,10 @@ class ObservedStore:
             self._behind.delete(key)
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
-        return self._listing("keys", prefix, self._behind.keys(prefix, after))
+        return self._listing("keys", prefix, lambda: self._behind.keys(prefix, after))
 
     def folders(self, prefix: str, after: str = "") -> Iterator[str]:
-        return self._listing("folders", prefix, self._behind.folders(prefix, after))
+        return self._listing("folders", prefix, lambda: self._behind.folders(prefix, after))
 
     @contextmanager
     def _watched(self, operation: str, key: str) -> Iterator[None]:
@@ -82,10 +82,11 @@ class ObservedStore:
         finally:
             self._noted(operation, outcome, time.perf_counter() - began_s)
 
-    def _listing(self, operation: str, prefix: str, entries: Iterator[str]) -> Iterator[str]:
+    def _listing(self, operation: str, prefix: str, ask: Callable[[], Iterator[str]]) -> Iterator[str]:
         """Only what the store took counts, not what the reader does between two entries."""
         opened, outcome, took_s = begin(f"store {operation}", key=prefix), "ok", 0.0
         try:
+            entries = ask()
             while True:
                 asked_s = time.perf_counter()
                 entry = next(entries, None)
