@@ -26,6 +26,8 @@ from inference_service.finishing import Finishing
 from inference_service.host_adapters import HostAdapters
 from inference_service.ledger import Ledger
 from inference_service.manifests import Manifests
+from inference_service.metrics import InferenceMetrics
+from inference_service.observed_studio import ObservedStudio
 from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
 from inference_service.settings import OTHER_PROCESSES, InferenceSettings
@@ -35,9 +37,12 @@ from personae.v1 import inference_pb2
 from personae.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from service_kit.access import open_access
 from service_kit.logs import configure_logs
-from service_kit.serving import Endpoint, StartError, check_ports, run_service, serve_until_stopped
+from service_kit.metrics import ServiceMetrics
+from service_kit.observed_store import ObservedStore
+from service_kit.serving import Endpoint, StartError, Watched, check_ports, run_service, serve_until_stopped
 from service_kit.settings import PREFIX, read_settings
 from service_kit.store_at_start import connect_verified_store
+from service_kit.traces import open_traces
 
 if TYPE_CHECKING:
     from inference_service.content_credentials import ContentCredentials
@@ -107,6 +112,8 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
         settings.inference_health_address,
         f"{PREFIX}INFERENCE_HEALTH_ADDRESS",
         settings.inference_reflection,
+        settings.inference_metrics_address,
+        f"{PREFIX}INFERENCE_METRICS_ADDRESS",
     )
     access = open_access(settings.access)
     check_ports(endpoint)
@@ -117,7 +124,8 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     # In a pool of its own: the end of the loop waits for the default one, and would hold back the text of a StartError.
     loaders = ThreadPoolExecutor(1)
     loading = loop.run_in_executor(loaders, load_engines, entries, settings)
-    store = await connect_verified_store(settings.store)
+    metrics, traces = ServiceMetrics("inference"), open_traces("personae-inference", os.environ)
+    store = ObservedStore(await connect_verified_store(settings.store), metrics.note_store_call)
     check = None
     if settings.inference_checker:
         check = ContentCheck(await loop.run_in_executor(loaders, load_checker, settings.inference_checker))
@@ -139,14 +147,21 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     read_image = partial(read_dataset_image, store)
     studio = Studio(served, adapters, admission, finishing, time.monotonic, read_image)
     served_adapters = ServedAdapters(served, adapters, uses, host, cache)
-    servicer = InferenceServicer(studio, served_adapters, ledger)
+    counted = InferenceMetrics(metrics.registry, admission, engines, adapters, host, cache)
+    servicer = InferenceServicer(ObservedStudio(studio, counted), served_adapters, ledger)
 
     def add_services(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(servicer, server)
 
     try:
         await serve_until_stopped(
-            endpoint, add_services, [_SERVICE], settings.inference_drain_s, asyncio.Event(), access
+            endpoint,
+            add_services,
+            [_SERVICE],
+            settings.inference_drain_s,
+            asyncio.Event(),
+            access,
+            Watched(metrics, traces),
         )
     finally:
         manifests.close()
@@ -155,6 +170,7 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
             engine.close()
         if check:
             check.close()
+        traces.close()
 
 
 if __name__ == "__main__":

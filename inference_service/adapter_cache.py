@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -39,7 +39,9 @@ class AdapterCache:
     def __init__(self, store: ObjectStore, folder: Path, max_bytes: int) -> None:
         self._store = store
         self._folder = folder
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        self.reads: Counter[str] = Counter()
+        """Files that came from the `disk`, and from the `bucket`."""
         self._lock = threading.Lock()
         # As of the last listing and what happened here since; the longest unused first.
         self._sizes: OrderedDict[str, int] = OrderedDict()
@@ -56,6 +58,7 @@ class AdapterCache:
         if body is not None:
             parsed = _parse_if(digest, body, parse)
             if parsed is not None:
+                self._count("disk")
                 return body, parsed.result()
             _logger.warning("%s is damaged and is fetched again", self._folder / digest)
             self.drop(digest)
@@ -64,6 +67,7 @@ class AdapterCache:
         if parsed is None:
             _logger.error("%s: %d bytes with another SHA-256", key, len(body))
             raise DataLost(f"the adapter file {digest} is damaged in the bucket; train the adapter again")
+        self._count("bucket")
         return body, parsed.result()
 
     def keep(self, digest: str, body: bytes) -> None:
@@ -97,6 +101,15 @@ class AdapterCache:
         except OSError as error:
             _logger.warning("the adapter cache cannot be written: %s", error)
 
+    @property
+    def known_bytes(self) -> int:
+        """Bytes on the disk, as of the last listing and what happened here since."""
+        return self._total_bytes
+
+    def _count(self, place: str) -> None:
+        with self._lock:
+            self.reads[place] += 1
+
     def _from_disk(self, digest: str) -> bytes | None:
         path = self._folder / digest
         try:
@@ -124,9 +137,9 @@ class AdapterCache:
             self._until_listing_bytes -= size_bytes
             if self._until_listing_bytes < 0:
                 self._list()
-                self._until_listing_bytes = self._max_bytes // _LISTINGS_IN_A_BOUND
+                self._until_listing_bytes = self.max_bytes // _LISTINGS_IN_A_BOUND
             self._note(digest, size_bytes)
-            while self._total_bytes > self._max_bytes:
+            while self._total_bytes > self.max_bytes:
                 oldest, freed_bytes = self._sizes.popitem(last=False)
                 self._total_bytes -= freed_bytes
                 (self._folder / oldest).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ Its one rule: whatever is wrong with an adapter is said here, as an error of its
 """
 
 import asyncio
+from collections import Counter
 
 from base_models.adapter_file import AdapterInvalid
 from inference_service.adapter_uses import AdapterUse, AdapterUses
@@ -13,6 +14,7 @@ from inference_service.host_adapters import HostAdapters, HostKey
 from inference_service.manifests import Manifests, Name
 from service_kit import schema
 from service_kit.adapter_manifest import ADAPTER_FILE, AdapterManifest
+from service_kit.call_context import span
 from service_kit.errors import DataLost, PreconditionUnmet, ResourceMissing
 from service_kit.names import AdapterVersionName
 
@@ -27,6 +29,8 @@ class Adapters:
         self._manifests = manifests
         self._host = host
         self._uses = uses
+        self.found: Counter[str] = Counter()
+        """Times that an adapter was wanted and was already in a `slot`, or in `host` memory."""
 
     async def resolve(self, name: Name) -> AdapterManifest:
         """The manifest of a version, or of the latest. Raises ResourceMissing, PreconditionUnmet or DataLost."""
@@ -47,7 +51,8 @@ class Adapters:
 
         Raises ResourceMissing, PreconditionUnmet or DataLost.
         """
-        use, content = await self.load(await self.resolve(wanted.name), base_model, base_model_digest, engine)
+        with span("fetch adapter", adapter=str(wanted.name)):
+            use, content = await self.load(await self.resolve(wanted.name), base_model, base_model_digest, engine)
         return AppliedAdapter(use.name, use.key.digest, wanted.weight, content)
 
     async def load(
@@ -66,7 +71,9 @@ class Adapters:
             raise DataLost(f"adapter {manifest.name} has no {ADAPTER_FILE}; train it again")
         key = HostKey(base_model, file.digest)
         content = self._host.find(key)
-        if content is None:
+        if content is not None:
+            self.found["slot" if key.digest in engine.in_slots() else "host"] += 1
+        else:
             blob = schema.adapter_blob(manifest.name, file.digest)
             try:
                 content = await asyncio.wrap_future(self._host.load(key, blob, engine.read_adapter))

@@ -16,6 +16,7 @@ from inference_service.generation import GenerationRequest
 from inference_service.image_file import Provenance, encode, media_type
 from inference_service.ledger import Ledger, LedgerAdapter, Making
 from service_kit import schema
+from service_kit.call_context import span
 from service_kit.names import ProjectName
 from service_kit.store import ObjectStore
 
@@ -54,10 +55,11 @@ class Finishing:
 
     async def finish(self, picture: Picture, origin: Origin) -> FinishedImage:
         """The image as it is sent. Raises StoreUnavailable, or what the checker raises."""
-        if self._check and await self._check.refuses(picture.pixels_HWC):
-            height, width = picture.pixels_HWC.shape[:2]
-            return FinishedImage(picture.task, width, height)
-        return await asyncio.to_thread(self._deliver, picture, origin)
+        with span("finish image", index=picture.task.index):
+            if self._check and await self._check.refuses(picture.pixels_HWC):
+                height, width = picture.pixels_HWC.shape[:2]
+                return FinishedImage(picture.task, width, height)
+            return await asyncio.to_thread(self._deliver, picture, origin)
 
     def _deliver(self, picture: Picture, origin: Origin) -> FinishedImage:
         request = origin.request

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -39,7 +40,7 @@ class HostAdapters:
 
     def __init__(self, cache: AdapterCache, max_bytes: int, clock: Callable[[], float]) -> None:
         self._cache = cache
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._clock = clock
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="adapters")
         self._lock = threading.Lock()
@@ -73,7 +74,8 @@ class HostAdapters:
                 return self._loading[key]
             content, refusal = self._find(key), self._refusal(key)
             if content is None and refusal is None:
-                self._threads.submit(self._load, key, blob, parse, future)
+                # Within the call that asked first, for its spans and log lines.
+                self._threads.submit(copy_context().run, self._load, key, blob, parse, future)
                 self._loading[key] = future
         if content is not None:
             future.set_result(content)
@@ -81,12 +83,23 @@ class HostAdapters:
             future.set_exception(refusal)
         return future
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """How many adapters are held, and their bytes."""
+        with self._lock:
+            return len(self._held), self._held_bytes
+
+    @property
+    def pinned_bytes(self) -> int:
+        """Bytes of those that are pinned."""
+        return self._pinned_bytes
+
     def pin(self, key: HostKey, content: HostAdapter) -> None:
         """Hold an adapter until it is unpinned or dropped. Raises TryLater where too much is pinned already."""
         with self._lock:
             if key in self._pinned:
                 return
-            limit_bytes = int(self._max_bytes * _PINNED_SHARE)
+            limit_bytes = int(self.max_bytes * _PINNED_SHARE)
             if self._pinned_bytes + content.size_bytes > limit_bytes:
                 raise TryLater(
                     "PINS_FULL",
@@ -154,12 +167,12 @@ class HostAdapters:
     def _hold(self, key: HostKey, content: HostAdapter) -> None:
         """Hold as the most recently used; the longest unused make room. What cannot fit is not held."""
         if key not in self._held:
-            if self._pinned_bytes + content.size_bytes > self._max_bytes:
+            if self._pinned_bytes + content.size_bytes > self.max_bytes:
                 return
             self._held[key] = content
             self._held_bytes += content.size_bytes
         self._held.move_to_end(key)
-        while self._held_bytes > self._max_bytes:
+        while self._held_bytes > self.max_bytes:
             oldest = next(held for held in self._held if held not in self._pinned)
             self._held_bytes -= self._held.pop(oldest).size_bytes
 

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from service_kit.adapter_manifest import (
@@ -68,7 +69,7 @@ class Manifests:
         """
         with self._lock:
             if name not in self._reading:
-                self._reading[name] = self._threads.submit(self._read, name)
+                self._reading[name] = self._threads.submit(copy_context().run, self._read, name)
             return self._reading[name]
 
     def is_deleted(self, name: AdapterVersionName) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from base_models.catalog import PrecisionName
-from service_kit.settings import AccessSettings, Address, StoreSettings
+from service_kit.settings import AccessSettings, Address, AddressOrNone, StoreSettings
 
 OTHER_PROCESSES = ("TRAINER_", "DINOV2_", "CLIP_")
 
@@ -24,6 +24,8 @@ class InferenceSettings(BaseModel):
     """Where to serve."""
     inference_health_address: Address = "127.0.0.1:50062"
     """Where to serve gRPC health in plaintext, for probes."""
+    inference_metrics_address: AddressOrNone = "127.0.0.1:50072"
+    """Where to serve Prometheus metrics, in plaintext, under /metrics. Empty: nowhere."""
     inference_reflection: bool = True
     """Whether callers may list the services and messages."""
     inference_precision: Annotated[PrecisionName | None, BeforeValidator(lambda value: value or None)] = None

@@ -25,6 +25,7 @@ from inference_service.generation_check import check
 from inference_service.image_file import encode_preview
 from inference_service.outbox import finished
 from inference_service.start_pictures import ReadImage
+from service_kit.call_context import identify, lasting, span
 from service_kit.errors import ServiceError
 from service_kit.names import MalformedName, ProjectName, parse_adapter
 
@@ -69,24 +70,27 @@ class Studio:
         """
         deadline_s = None if time_left_s is None else self._clock() + time_left_s
         with self.admission.attend(project_of(draft)):
-            if demand := self._least_demand(draft):
-                self.admission.consider(demand, time_left_s)
+            with span("admit"):
+                if demand := self._least_demand(draft):
+                    self.admission.consider(demand, time_left_s)
             async with aclosing(self._admitted(draft, deadline_s)) as events:
                 async for event in events:
                     yield event
 
     async def _admitted(self, draft: GenerationDraft, deadline_s: float | None) -> AsyncGenerator[Event, Any]:
-        base = await self._base_model_of(draft)
-        request = await asyncio.to_thread(
-            check,
-            draft,
-            base.entry,
-            tuple(self.served),
-            base.count_tokens,
-            lambda: secrets.randbelow(_DRAWN_SEEDS),
-            self.admission.limits.project_cost,
-            self._read_image,
-        )
+        identify(project=project_of(draft))
+        with span("check"):
+            base = await self._base_model_of(draft)
+            request = await asyncio.to_thread(
+                check,
+                draft,
+                base.entry,
+                tuple(self.served),
+                base.count_tokens,
+                lambda: secrets.randbelow(_DRAWN_SEEDS),
+                self.admission.limits.project_cost,
+                self._read_image,
+            )
         time_left_s = None if deadline_s is None else deadline_s - self._clock()
         with self.admission.admit(_demand(request, base.entry), time_left_s) as ticket:
             adapters = await self._fetch(request.adapters, base)
@@ -95,13 +99,14 @@ class Studio:
             )
             accepted_s = self._clock()
             origin = Origin(secrets.token_hex(8), ProjectName(request.project), request, base.digest, adapters)
+            identify(generation=origin.generation)
             yield Accepted(origin.generation, request)
             if ticket.images_ahead:
                 yield Queued(ticket.images_ahead)
             begun_s, told_s = None, float("-inf")
             names = [adapter.name for adapter in adapters]
             denoising = until_deleted(base.engine.generate(request, adapters), names, self._adapters.is_deleted)
-            results = finished(denoising, lambda picture: self._finishing.finish(picture, origin))
+            results = finished(_timed(denoising), lambda picture: self._finishing.finish(picture, origin))
             async with aclosing(results):
                 async for result in results:
                     now = self._clock()
@@ -109,7 +114,9 @@ class Studio:
                     match result:
                         case FinishedImage():
                             ticket.finish(result.task.index)
-                            yield result
+                            # gRPC comes back when it has taken the message: the pace of who reads it.
+                            with lasting("send image", index=result.task.index):
+                                yield result
                         case Preview(task, completed_steps, pixels_HWC):
                             content = await asyncio.to_thread(encode_preview, pixels_HWC)
                             yield PreviewFile(task, completed_steps, content)
@@ -142,6 +149,14 @@ class Studio:
         """All of them at the same time. The steps of other requests go on meanwhile."""
         applied = (self._adapters.apply(adapter, base.entry.name, base.digest, base.engine) for adapter in wanted)
         return tuple(await asyncio.gather(*applied))
+
+
+async def _timed(results: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+    """The same, with a span from the engine's taking it on to the last picture's leaving it."""
+    with lasting("denoise"):
+        async with aclosing(results):
+            async for result in results:
+                yield result
 
 
 def _demand(request: GenerationRequest, base_model: BaseModelEntry) -> Demand:

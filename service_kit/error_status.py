@@ -182,7 +182,9 @@ def _wrap_stream(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[A
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     found = to_status(error)
     status = rpc_status.to_status(found)
-    await context.abort(status.code, status.details, (*status.trailing_metadata, *_pushback(found)))
+    # What was set before says which call it was; an abort would leave it out.
+    metadata = (*(context.trailing_metadata() or ()), *status.trailing_metadata, *_pushback(found))
+    await context.abort(status.code, status.details, metadata)
 
 
 def _pushback(status: status_pb2.Status) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Server boot and drain: one gRPC server with callers checked, errors mapped, health and reflection, until SIGTERM.
 
 Health is served on the main port and, in plaintext, on one of its own for probes. When both ports listen, one JSON line
-on standard output says where: `{"event": "serving", "address": …, "health_address": …}`.
+on standard output says where: `{"event": "serving", "address": …, "health_address": …, "metrics_address": …}`.
 """
 
 import asyncio
@@ -21,9 +21,12 @@ from grpc_reflection.v1alpha import reflection
 
 from service_kit.access import Access
 from service_kit.error_status import ErrorInterceptor
+from service_kit.metrics import MetricsServer, ServiceMetrics
 from service_kit.minio_store import MinioStore, open_store
+from service_kit.observing import ObservingInterceptor
 from service_kit.settings import PREFIX, SettingsError, StoreSettings
 from service_kit.store import StoreForbidden, StoreUnavailable
+from service_kit.traces import Traces
 
 _logger = logging.getLogger(__name__)
 
@@ -52,6 +55,17 @@ class Endpoint:
     health_address: str
     health_variable: str
     reflection: bool
+    metrics_address: str = ""
+    """Empty: no metrics are served."""
+    metrics_variable: str = ""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How the calls of a server are watched."""
+
+    metrics: ServiceMetrics
+    traces: Traces
 
 
 async def connect_store(settings: StoreSettings) -> MinioStore:
@@ -87,6 +101,7 @@ async def serve_until_stopped(
     drain_s: float,
     stopping: asyncio.Event,
     access: Access,
+    watched: Watched | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT (or `stopping` is set by the caller), then drain for at most `drain_s` seconds.
 
@@ -96,9 +111,11 @@ async def serve_until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     health = HealthServicer()
-    # The first is the outermost: what the check of the caller raises is mapped like what a handler raises.
-    interceptors = [ErrorInterceptor(), *([access.interceptor] if access.interceptor else [])]
-    main = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
+    # The outermost first, which sees every call as its caller does; what the check of the caller raises is mapped like
+    # what a handler raises.
+    observing = [ObservingInterceptor(watched.metrics, watched.traces.tracer)] if watched else []
+    checking = [access.interceptor] if access.interceptor else []
+    main = grpc.aio.server(interceptors=[*observing, ErrorInterceptor(), *checking], options=_OPTIONS)
     add_services(main)
     health_pb2_grpc.add_HealthServicer_to_server(health, main)
     if endpoint.reflection:
@@ -107,11 +124,15 @@ async def serve_until_stopped(
     health_pb2_grpc.add_HealthServicer_to_server(health, probes)
     address = _listen(main, endpoint.address, endpoint.variable, access.credentials)
     health_address = _listen(probes, endpoint.health_address, endpoint.health_variable, None)
+    metrics_server = _serve_metrics(endpoint, watched)
     await main.start()
     await probes.start()
     for name in ("", *service_names):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
-    print(json.dumps({"event": "serving", "address": address, "health_address": health_address}), flush=True)
+    where = {"address": address, "health_address": health_address}
+    if metrics_server:
+        where["metrics_address"] = metrics_server.address
+    print(json.dumps({"event": "serving", **where}), flush=True)
     _logger.info("serving on %s, health on %s", address, health_address)
     access.warn(address)
     await stopping.wait()
@@ -119,6 +140,8 @@ async def serve_until_stopped(
     await health.enter_graceful_shutdown()
     await main.stop(drain_s)
     await probes.stop(0)
+    if metrics_server:
+        metrics_server.close()
 
 
 def check_ports(endpoint: Endpoint) -> None:
@@ -126,7 +149,10 @@ def check_ports(endpoint: Endpoint) -> None:
     for address, variable in (
         (endpoint.address, endpoint.variable),
         (endpoint.health_address, endpoint.health_variable),
+        (endpoint.metrics_address, endpoint.metrics_variable),
     ):
+        if not address:
+            continue
         host, _, port = address.rpartition(":")
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
         try:
@@ -143,6 +169,15 @@ def _listen(server: grpc.aio.Server, address: str, variable: str, credentials: g
     if port == 0:
         raise _port_taken(address, variable)
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _serve_metrics(endpoint: Endpoint, watched: Watched | None) -> MetricsServer | None:
+    if watched is None or not endpoint.metrics_address:
+        return None
+    try:
+        return MetricsServer(watched.metrics.registry, endpoint.metrics_address)
+    except OSError as error:
+        raise _port_taken(endpoint.metrics_address, endpoint.metrics_variable) from error
 
 
 def _port_taken(address: str, variable: str) -> StartError:

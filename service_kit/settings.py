@@ -26,6 +26,8 @@ def _address(text: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+AddressOrNone = Annotated[str, AfterValidator(lambda text: text and _address(text))]
+"""Empty: not served at all."""
 File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 # Signatures that a public key checks: whoever reads this server's files cannot sign.
 JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]

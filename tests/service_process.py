@@ -21,6 +21,7 @@ class ServiceProcess:
 
     address: str
     health_address: str
+    metrics_address: str
     process: subprocess.Popen[str]
     log: Path
 
@@ -46,7 +47,7 @@ def service_environment(store: RealStore, **settings: str) -> dict[str, str]:
     ports = {
         f"PERSONAE_{service}{kind}_ADDRESS": "127.0.0.1:0"
         for service in ("TRAINER", "INFERENCE")
-        for kind in ("", "_HEALTH")
+        for kind in ("", "_HEALTH", "_METRICS")
     }
     return inherited | store.environment() | ports | settings
 
@@ -63,7 +64,7 @@ def running_service(module: str, environment: Mapping[str, str], log: Path) -> I
         line = process.stdout.readline()
         assert line, f"{module} did not start:\n{log.read_text()[-3000:]}"
         ready = json.loads(line)
-        yield ServiceProcess(ready["address"], ready["health_address"], process, log)
+        yield ServiceProcess(ready["address"], ready["health_address"], ready.get("metrics_address", ""), process, log)
     finally:
         if process.poll() is None:
             process.kill()

@@ -10,15 +10,19 @@ from base_models.prompt_tokens import PromptTokens
 from personae.v1 import trainer_pb2, trainer_pb2_grpc
 from service_kit.access import open_access
 from service_kit.logs import configure_logs
-from service_kit.serving import Endpoint, StartError, check_ports, run_service, serve_until_stopped
+from service_kit.metrics import ServiceMetrics
+from service_kit.observed_store import ObservedStore
+from service_kit.serving import Endpoint, StartError, Watched, check_ports, run_service, serve_until_stopped
 from service_kit.settings import PREFIX, read_settings
 from service_kit.store_at_start import connect_verified_store
+from service_kit.traces import open_traces
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
 from trainer_service.dispatcher import Dispatcher
 from trainer_service.exporting import Exporting
 from trainer_service.gpus import gpu_of_each_worker, visible_gpus
 from trainer_service.importing import Importing
+from trainer_service.metrics import TrainerMetrics
 from trainer_service.servicer import TrainerServicer
 from trainer_service.settings import OTHER_PROCESSES, TrainerSettings
 from trainer_service.trainings import Trainings
@@ -43,15 +47,20 @@ async def main() -> None:
         health_address=settings.trainer_health_address,
         health_variable=f"{PREFIX}TRAINER_HEALTH_ADDRESS",
         reflection=settings.trainer_reflection,
+        metrics_address=settings.trainer_metrics_address,
+        metrics_variable=f"{PREFIX}TRAINER_METRICS_ADDRESS",
     )
     access = open_access(settings.access)
     check_ports(endpoint)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     # Reading the tokenizers takes seconds, which the first CreateTraining shall not wait for.
-    store, tokens = await asyncio.gather(
+    connected, tokens = await asyncio.gather(
         connect_verified_store(settings.store),
         asyncio.to_thread(lambda: {name: PromptTokens(entry) for name, entry in base_models.items()}),
     )
+
+    metrics, traces = ServiceMetrics("trainer"), open_traces("personae-trainer", os.environ)
+    store = ObservedStore(connected, metrics.note_store_call)
 
     def now() -> datetime:
         return datetime.now(UTC)
@@ -66,7 +75,8 @@ async def main() -> None:
         now,
         settings.trainer_project_trainings,
     )
-    dispatcher = Dispatcher(store, gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ)), now)
+    gpus = gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ))
+    dispatcher = Dispatcher(store, gpus, now, TrainerMetrics(metrics.registry))
     adapters, watching = Adapters(store), Watching(store, trainings, stopping)
     exporting, importing = Exporting(store, adapters, base_models), Importing(store, base_models, now)
     servicer = TrainerServicer(datasets, trainings, adapters, exporting, importing, watching, dispatcher)
@@ -86,10 +96,12 @@ async def main() -> None:
             settings.trainer_drain_s,
             stopping,
             access,
+            Watched(metrics, traces),
         )
     finally:
         stopping.set()
         await handing_over
+        traces.close()
 
 
 if __name__ == "__main__":

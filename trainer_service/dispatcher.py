@@ -10,12 +10,16 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry
 
 from service_kit import schema
 from service_kit.errors import ResourceMissing
 from service_kit.names import TrainingName
 from service_kit.store import ObjectChanged, ObjectStore, StoreError
 from trainer_service.handing_back import say_handed_back
+from trainer_service.metrics import TrainerMetrics
 from trainer_service.training_record import HEARTBEAT_S, LeaseWatch, TrainingRecord
 from trainer_service.training_store import TrainingStore
 from trainer_service.warm_worker import WarmWorker
@@ -29,10 +33,29 @@ _REPLACE_AFTER_S = 1.0
 _FORGOTTEN_MS = 24 * 3600 * 1000
 
 
-class Dispatcher:
-    """Warm workers, one for each entry of `gpus` (None: on the CPU), and the queue that they are fed from."""
+class _Free(NamedTuple):
+    """A training that nobody has, with the ETag at which that is so."""
 
-    def __init__(self, store: ObjectStore, gpus: Sequence[str | None], now: Callable[[], datetime]) -> None:
+    name: TrainingName
+    etag: str
+    created_ms: int
+
+
+class Dispatcher:
+    """Warm workers, one for each entry of `gpus` (None: on the CPU), and the queue that they are fed from.
+
+    metrics: absent where nobody reads them.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        gpus: Sequence[str | None],
+        now: Callable[[], datetime],
+        metrics: TrainerMetrics | None = None,
+    ) -> None:
+        self._metrics = metrics or TrainerMetrics(CollectorRegistry())
+        self._metrics.workers.set(len(gpus))
         self._store = store
         self._records = TrainingStore(store)
         self._gpus = gpus
@@ -80,7 +103,7 @@ class Dispatcher:
         while True:
             try:
                 async with self._looking:
-                    await asyncio.to_thread(lambda: list(self._free()))
+                    self._note_look(await asyncio.to_thread(lambda: list(self._free())))
             except StoreError as error:
                 _logger.warning("cannot look for trainings that nobody carries out: %s", error)
             except Exception:
@@ -89,7 +112,7 @@ class Dispatcher:
 
     async def _use_worker(self, gpu: str | None) -> None:
         """Start a worker and feed it until it dies."""
-        worker = await WarmWorker.start(gpu)
+        worker = await WarmWorker.start(gpu, self._metrics.observe)
         self._workers.add(worker)
         self._holders.add(worker.holder)
         if await worker.wait_until_ready():
@@ -97,12 +120,13 @@ class Dispatcher:
         # Its output has closed: it is dead or about to be.
         await worker.stop(_REPLACE_AFTER_S)
         self._workers.discard(worker)
+        self._metrics.restarts.inc()
         _logger.error("%s died and is replaced", worker.holder)
 
     async def _feed(self, worker: WarmWorker) -> None:
         """Give the worker trainings until it dies."""
         while True:
-            name, etag = await self._next_training()
+            name, etag, _ = await self._next_training()
             watching = asyncio.create_task(self._kill_when_frozen(worker, name))
             try:
                 if not await worker.run(name, etag):
@@ -112,6 +136,8 @@ class Dispatcher:
             finally:
                 watching.cancel()
                 self._busy.discard(name)
+                self._metrics.running.set(len(self._busy))
+                self._metrics.at_rest(worker.holder)
 
     async def _kill_when_frozen(self, worker: WarmWorker, name: TrainingName) -> None:
         """Kill a worker that lives and renews no lease: it would keep its slot, and its training, for ever."""
@@ -122,10 +148,16 @@ class Dispatcher:
                 record, etag = await asyncio.to_thread(self._records.read, name)
                 if record.holder == worker.holder and watch.is_stale(name, etag, time.monotonic()):
                     _logger.error("%s lives and renews no lease; it is killed", worker.holder)
+                    self._metrics.frozen.inc()
                     worker.kill()
                     return
 
-    async def _next_training(self) -> tuple[TrainingName, str]:
+    def _note_look(self, free: Sequence[_Free]) -> None:
+        oldest_ms = min((found.created_ms for found in free), default=None)
+        waited_s = 0.0 if oldest_ms is None else self._now().timestamp() - oldest_ms / 1000
+        self._metrics.looked(len(free), max(0.0, waited_s))
+
+    async def _next_training(self) -> _Free:
         async with self._looking:
             while True:
                 self._changed.clear()
@@ -134,16 +166,21 @@ class Dispatcher:
                 except StoreError as error:
                     _logger.warning("cannot look at the queue: %s", error)
                     found = None
+                else:
+                    # With a worker at hand whatever is free is taken, so where it finds none, none waits.
+                    if found is None:
+                        self._note_look([])
                 if found is not None:
-                    self._busy.add(found[0])
+                    self._busy.add(found.name)
+                    self._metrics.running.set(len(self._busy))
                     return found
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), _LOOK_AGAIN_S)
 
-    def _free(self) -> Iterator[tuple[TrainingName, str]]:
+    def _free(self) -> Iterator[_Free]:
         """Trainings that are free, oldest first, each with the ETag at which it is; those that can be freed are."""
         for key in self._store.keys(schema.queue_prefix()):
-            name = schema.training_of_queue_entry(key)
+            name, created_ms = schema.training_of_queue_entry(key), schema.created_ms_of_queue_entry(key)
             if name in self._busy:
                 continue
             try:
@@ -155,16 +192,17 @@ class Dispatcher:
                 self._store.delete(key)
                 self._watch.forget(name)
             elif not record.holder:
-                yield name, etag
+                yield _Free(name, etag, created_ms)
             elif record.holder in self._holders or self._watch.is_stale(name, etag, time.monotonic()):
                 self._watch.forget(name)
                 with contextlib.suppress(ObjectChanged):
-                    yield name, self._take_from_holder(record, etag)
+                    yield _Free(name, self._take_from_holder(record, etag), created_ms)
 
     def _take_from_holder(self, record: TrainingRecord, etag: str) -> str:
         """Free a training whose holder does not carry it out; its new ETag. Raises ObjectChanged."""
         free = record.abandoned(record.holder)
         new_etag = self._records.replace(free, etag)
+        self._metrics.freed.inc()
         _logger.warning("%s: %s does not carry it out; it waits again", record.name, record.holder)
         if free.state is not record.state:
             say_handed_back(self._store, free, self._now)

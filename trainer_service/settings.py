@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from base_models.likeness.model_folder import ModelFolderError, ModelType, read_model_folder
-from service_kit.settings import AccessSettings, Address, StoreSettings
+from service_kit.settings import AccessSettings, Address, AddressOrNone, StoreSettings
 
 OTHER_PROCESSES = ("INFERENCE_",)
 
@@ -59,6 +59,8 @@ class TrainerSettings(BaseModel):
     """Where to serve."""
     trainer_health_address: Address = "127.0.0.1:50061"
     """Where to serve gRPC health in plaintext, for probes."""
+    trainer_metrics_address: AddressOrNone = "127.0.0.1:50071"
+    """Where to serve Prometheus metrics, in plaintext, under /metrics. Empty: nowhere."""
     trainer_reflection: bool = True
     """Whether callers may list the services and messages."""
     trainer_workers: int | None = Field(default=None, ge=0, le=64)

@@ -73,6 +73,8 @@ class TrainingRecord(Document):
     fruitless_takes: int = 0
     licence: str = ""
     consent: str = ""
+    traceparent: str = ""
+    """W3C trace context of the call that created it; empty where nobody traced that."""
 
     @property
     def name(self) -> TrainingName:

@@ -13,6 +13,7 @@ from datetime import datetime
 from base_models.catalog import BaseModelEntry
 from service_kit import schema
 from service_kit.adapter_manifest import AdapterReservation
+from service_kit.call_context import identify, traceparent
 from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing, Violations
 from service_kit.names import AdapterName, ProjectName, TrainingName
 from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
@@ -78,6 +79,7 @@ class Trainings:
         checked = check_request(request, self._base_models)
         project = checked.dataset.project
         name = TrainingName(project, derived_id("training", project, request.request_id))
+        identify(project=project, training=str(name))
         earlier = self._earlier(name, checked, request) if request.request_id else None
         if earlier is not None:
             return earlier
@@ -233,6 +235,7 @@ class Trainings:
             created_at=self._now(),
             licence=checked.licence,
             consent=checked.consent,
+            traceparent=traceparent(),
         )
 
 

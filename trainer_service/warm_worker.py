@@ -11,7 +11,8 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from service_kit.names import TrainingName
 from trainer_service.gpus import VISIBLE_DEVICES
@@ -39,14 +40,20 @@ def child_environment(environ: Mapping[str, str], gpu: str | None) -> dict[str, 
 class WarmWorker:
     """One warm child process. `holder` is its name in leases."""
 
-    def __init__(self, process: asyncio.subprocess.Process, holder: str) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, holder: str, observe: Callable[[str, Mapping[str, Any]], None]
+    ) -> None:
         self.holder = holder
+        self._observe = observe
         self._training: TrainingName | None = None
         self._process = process
 
     @classmethod
-    async def start(cls, gpu: str | None) -> "WarmWorker":
-        """Start a child that sees one GPU, or none; it takes a while to become ready, and orders wait for it."""
+    async def start(cls, gpu: str | None, observe: Callable[[str, Mapping[str, Any]], None]) -> "WarmWorker":
+        """Start a child that sees one GPU, or none; it takes a while to become ready, and orders wait for it.
+
+        observe: given its name and what it tells of its trainings.
+        """
         holder = f"worker-{uuid.uuid4().hex[:12]}"
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -58,7 +65,7 @@ class WarmWorker:
             stdout=asyncio.subprocess.PIPE,
             env=child_environment(os.environ, gpu),
         )
-        return cls(process, holder)
+        return cls(process, holder, observe)
 
     async def run(self, name: TrainingName, etag: str) -> bool:
         """Have a training carried out; False if the child died over it."""
@@ -106,6 +113,9 @@ class WarmWorker:
     async def _answer(self, key: str) -> bool:
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            if key in json.loads(line):
+            said = json.loads(line)
+            if "observed" in said:
+                self._observe(self.holder, said["observed"])
+            if key in said:
                 return True
         return False

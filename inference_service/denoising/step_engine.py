@@ -27,6 +27,7 @@ from inference_service.denoising.slots import SlotBank, SlotLayout
 from inference_service.denoising.step_loop import EngineCounters, StepLoop
 from inference_service.engine import AppliedAdapter, EngineEvent, HostAdapter, Picture
 from inference_service.generation import MAX_ADAPTERS, GenerationRequest
+from service_kit.call_context import span
 
 _logger = logging.getLogger(__name__)
 
@@ -119,7 +120,8 @@ class StepEngine:
         is_guided = request.guidance_scale > 1
         texts = [prompt.text for prompt in request.prompts] + [request.negative_prompt] * is_guided
         wanted = [self._encoder.encode(text, text_outfit) for text in texts]
-        encoded: list[Conditioning] = await asyncio.gather(*map(asyncio.wrap_future, wanted))
+        with span("encode prompts", prompts=len(texts)):
+            encoded: list[Conditioning] = await asyncio.gather(*map(asyncio.wrap_future, wanted))
         # Drawing the noise of many images takes time that the event loop does not have.
         return await asyncio.to_thread(begin, self.base, job, encoded, encoded[-1] if is_guided else None)
 

@@ -5,6 +5,7 @@ comes, leaves or fails changes nothing for the others.
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class EngineCounters:
     """Images that went through them, summed over the passes."""
     adapters: int = 0
     """Distinct adapters among those, summed likewise."""
+    seconds: float = 0.0
+    """Spent on steps. On a GPU those of giving it its work, which waits for it as soon as enough is queued."""
 
 
 class StepLoop:
@@ -78,6 +81,7 @@ class StepLoop:
         rows = self._queue.choose(self._most, self._fits)
         if not rows:
             return False
+        began_s = time.perf_counter()
         _tell_progress([row for row in rows if row.place == 0])
         advanced: list[Row] = []
 
@@ -96,6 +100,7 @@ class StepLoop:
         for row in finished:
             self._finished(row)
         self._queue.remove(finished)
+        self.counters.seconds += time.perf_counter() - began_s
         return True
 
     def fail_all(self, error: Exception) -> None:

@@ -66,6 +66,8 @@ def environment(copy: Path) -> dict[str, str]:
         "PERSONAE_INFERENCE_ADDRESS": f"127.0.0.1:{inference}",
         "PERSONAE_TRAINER_HEALTH_ADDRESS": f"127.0.0.1:{trainer_health}",
         "PERSONAE_INFERENCE_HEALTH_ADDRESS": f"127.0.0.1:{inference_health}",
+        "PERSONAE_TRAINER_METRICS_ADDRESS": "",
+        "PERSONAE_INFERENCE_METRICS_ADDRESS": "",
         "PERSONAE_STORE_PORT": str(store),
     }
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 import personae
 from base_models.catalog import read_allow_list
 from base_models.stable_diffusion import StableDiffusion
+from tests.kept_spans import collecting
+from tests.metric_values import values
 from tests.real_store import RealStore
 from tests.service_process import running_service, service_environment
 from tests.unit.inference.small_safety_checker import save_safety_checker
@@ -31,10 +34,15 @@ def test_images_in_the_bucket_are_found_by_hash_and_a_refused_one_is_nowhere(
     real_store: RealStore, tmp_path: Path
 ) -> None:
     checker = save_safety_checker(tmp_path / "checker", *_drawn([1, 2, 3]))
-    environment = service_environment(real_store, PERSONAE_INFERENCE_CHECKER=str(checker))
+    settings = {"PERSONAE_INFERENCE_CHECKER": str(checker)}
     before = set(real_store.store.keys("projects/default/"))
     with (
-        running_service("inference_service", environment, tmp_path / "inference.log") as inference,
+        collecting() as collector,
+        running_service(
+            "inference_service",
+            service_environment(real_store, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint, **settings),
+            tmp_path / "inference.log",
+        ) as inference,
         personae.Client(inference=inference.address) as client,
     ):
         images = {image.seed: image for image in client.generate(PROMPT, seeds=[1, 2, 3], delivery="bucket")}
@@ -49,5 +57,17 @@ def test_images_in_the_bucket_are_found_by_hash_and_a_refused_one_is_nowhere(
         again = {image.seed: image for image in client.generate(PROMPT, seeds=[1, 2, 3])}[2]
         assert hashlib.sha256(again.content).hexdigest() == images[2].digest
         assert client.look_up_image(again) == client.look_up_image(images[2])
+        # What operators see of it, of a real engine.
+        with urllib.request.urlopen(f"http://{inference.metrics_address}/metrics", timeout=60) as answer:
+            counted = values(answer.read().decode())
+        assert counted['personae_inference_images_total{outcome="made"}'] == 4
+        assert counted['personae_inference_images_total{outcome="filtered"}'] == 2
+        steps = counted['personae_inference_steps_total{base_model="toon-64"}']
+        assert 0 < steps < counted['personae_inference_step_rows_total{base_model="toon-64"}']
+        assert counted['personae_inference_step_seconds_total{base_model="toon-64"}'] > 0
+        assert inference.stop() == 0
+        assert {"encode prompts", "denoise", "finish image", "store put"} <= {
+            span.name for _, span in collector.received
+        }
     # Two files and two entries; of the refused image there is nothing.
     assert len(set(real_store.store.keys("projects/default/")) - before) == 4

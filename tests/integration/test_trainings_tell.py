@@ -1,6 +1,8 @@
 """What a training tells while it runs and afterwards: samples, validations, its config, and what the next one takes."""
 
 import io
+import json
+import urllib.request
 
 import pytest
 from PIL import Image
@@ -8,6 +10,8 @@ from PIL import Image
 from personae.v1 import trainer_pb2 as pb
 from personae.v1 import training_pb2
 from tests.integration.trainer_calls import CALL_S, TrainerCalls, unique
+from tests.metric_values import values
+from tests.service_process import ServiceProcess
 
 STEPS = 12
 PROMPTS = ["a picture of nova character, happy, red background", "nova character"]
@@ -114,3 +118,33 @@ def test_the_next_training_is_estimated_from_this_one(trainer: TrainerCalls, tra
     events = list(trainer.events(training.name))
     took_s = events[-1].time.ToMilliseconds() / 1000 - events[1].time.ToMilliseconds() / 1000
     assert answer.estimate.duration.ToTimedelta().total_seconds() == pytest.approx(took_s, rel=0.5)
+
+
+def test_the_service_counts_what_its_worker_did(
+    trainer_process: ServiceProcess, training: training_pb2.Training
+) -> None:
+    with urllib.request.urlopen(f"http://{trainer_process.metrics_address}/metrics", timeout=CALL_S) as answer:
+        found = values(answer.read().decode())
+    assert found['personae_trainer_trainings_ended_total{reason="",state="succeeded"}'] == 1
+    assert found["personae_trainer_steps_total"] == STEPS - 1
+    assert found["personae_trainer_trainings_running"] == found["personae_trainer_steps_per_second"] == 0
+    for stage in ("loading_base_model", "fetching_images", "encoding", "stepping", "evaluating", "uploading"):
+        assert found[f'personae_trainer_stage_seconds_count{{stage="{stage}"}}'] == 1
+    assert found['personae_store_call_seconds_count{operation="create",outcome="ok"}'] > 0
+
+
+def test_every_line_of_a_worker_bears_its_training(
+    trainer_process: ServiceProcess, training: training_pb2.Training
+) -> None:
+    lines = [json.loads(line) for line in trainer_process.log.read_text().splitlines() if line.startswith("{")]
+    taken = [line for line in lines if "taken in epoch" in line["message"]]
+    assert [line["training"] for line in taken] == [training.name]
+    (created,) = (
+        line
+        for line in lines
+        if line.get("training") == training.name
+        and "code" in line
+        and "call" in line
+        and line["method"] == "CreateTraining"
+    )
+    assert (created["code"], created["project"]) == ("OK", "default")

@@ -28,6 +28,7 @@ class PodSettings:
 
     address: str
     health_address: str
+    metrics_address: str
     drain_s: float
     s3_patience_s: float
     s3_keys: tuple[str, str]
@@ -52,6 +53,7 @@ def _trainer(environment: dict[str, str]) -> PodSettings:
     return PodSettings(
         address=settings.trainer_address,
         health_address=settings.trainer_health_address,
+        metrics_address=settings.trainer_metrics_address,
         drain_s=settings.trainer_drain_s,
         s3_patience_s=settings.store.s3_patience_s,
         s3_keys=(settings.store.s3_access_key, settings.store.s3_secret_key.get_secret_value()),
@@ -64,6 +66,7 @@ def _inference(environment: dict[str, str]) -> PodSettings:
     return PodSettings(
         address=settings.inference_address,
         health_address=settings.inference_health_address,
+        metrics_address=settings.inference_metrics_address,
         drain_s=settings.inference_drain_s,
         s3_patience_s=settings.store.s3_patience_s,
         s3_keys=(settings.store.s3_access_key, settings.store.s3_secret_key.get_secret_value()),

@@ -29,6 +29,7 @@ def test_the_service_listens_beyond_its_pod_on_the_ports_that_it_has_everywhere(
     for name, address, default in (
         ("grpc", settings.address, defaults.address),
         ("health", settings.health_address, defaults.health_address),
+        ("metrics", settings.metrics_address, defaults.metrics_address),
     ):
         assert address == f"0.0.0.0:{workload.port(name)}"
         assert default == f"127.0.0.1:{workload.port(name)}"

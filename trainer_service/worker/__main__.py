@@ -1,8 +1,8 @@
 """Entry point of a worker: `python -m trainer_service.worker [TRAINING]`, with the services' environment.
 
 Without TRAINING it reads one JSON object a line: `{"run": NAME, "etag": ETAG}` or `{"cancel": NAME}`, and writes
-`{"ready": true}` once and `{"ended": NAME, "exit_code": N}` after each. When standard input closes, because its parent
-stopped or died, it checkpoints, hands over and exits.
+`{"ready": true}` once, `{"ended": NAME, "exit_code": N}` after each, and in between `{"observed": …}` for metrics. When
+standard input closes, because its parent stopped or died, it checkpoints, hands over and exits.
 
 Several processes carry out one TRAINING where a launcher starts them (`accelerate launch`, `torchrun`): process 0 is
 the worker, and the others follow it.
@@ -20,7 +20,6 @@ import threading
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,7 +29,9 @@ from service_kit.errors import ResourceMissing
 from service_kit.logs import configure_logs
 from service_kit.minio_store import open_store
 from service_kit.names import MalformedName, TrainingName
+from service_kit.observed_store import ObservedStore
 from service_kit.settings import SettingsError, StoreSettings, read_settings
+from service_kit.traces import open_traces
 from trainer_service.settings import JudgeSettings, StagePatience
 from trainer_service.training_record import HEARTBEAT_S, LeaseWatch
 from trainer_service.training_store import TrainingStore
@@ -39,6 +40,7 @@ from trainer_service.worker.following import follow
 from trainer_service.worker.interrupts import Interrupts
 from trainer_service.worker.processes import dismiss, join
 from trainer_service.worker.run import Workbench, run_training
+from trainer_service.worker.telling import Pipe
 
 _logger = logging.getLogger(__name__)
 
@@ -70,8 +72,11 @@ def main() -> int:
     this = join()
     if this.num_processes > 1 and not arguments.training:
         sys.exit("cannot start: several processes carry out one training; name it")
+    traces = open_traces("personae-trainer-worker", os.environ)
     bench = Workbench(
-        store=store,
+        # For its spans; a worker serves no metrics.
+        store=ObservedStore(store, lambda operation, outcome, seconds: None),
+        tracer=traces.tracer,
         base_models=base_models,
         holder=arguments.holder,
         now=lambda: datetime.now(UTC),
@@ -83,11 +88,14 @@ def main() -> int:
     )
     if this.process_index > 0:
         return follow(bench)
-    if arguments.training:
-        exit_code = _run_one(bench, arguments.training)
-        dismiss(exit_code)
-        return exit_code
-    return _stay_warm(bench)
+    try:
+        if arguments.training:
+            exit_code = _run_one(bench, arguments.training)
+            dismiss(exit_code)
+            return exit_code
+        return _stay_warm(bench)
+    finally:
+        traces.close()
 
 
 def _arguments() -> argparse.Namespace:
@@ -129,12 +137,13 @@ def _stay_warm(bench: Workbench) -> int:
     # The terminal's Ctrl-C reaches the parent too, which then closes our input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Standard output is for answers alone: what a library prints must not be taken for one.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    pipe = Pipe(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
+    bench.tell = pipe.tell
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     jobs: queue.SimpleQueue[tuple[TrainingName, str] | None] = queue.SimpleQueue()
     present = _Present()
     threading.Thread(target=_listen, args=(jobs, present), name="orders", daemon=True).start()
-    _say(answers, {"ready": True})
+    _say(pipe, {"ready": True})
     while True:
         job = jobs.get()
         if job is None:
@@ -145,7 +154,7 @@ def _stay_warm(bench: Workbench) -> int:
             exit_code = run_training(bench, name, etag, interrupts)
         finally:
             present.end()
-        _say(answers, {"ended": str(name), "exit_code": int(exit_code)})
+        _say(pipe, {"ended": str(name), "exit_code": int(exit_code)})
         if bench.is_suspect:
             # The parent replaces us.
             return exit_code
@@ -193,9 +202,9 @@ def _listen(jobs: "queue.SimpleQueue[tuple[TrainingName, str] | None]", present:
     jobs.put(None)
 
 
-def _say(answers: TextIO, message: dict[str, object]) -> None:
+def _say(pipe: Pipe, message: dict[str, object]) -> None:
     try:
-        print(json.dumps(message), file=answers, flush=True)
+        pipe.say(message)
     except BrokenPipeError:
         # The parent is gone; standard input closes too, and that ends us.
         _logger.warning("the parent no longer listens")

@@ -11,6 +11,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from service_kit.call_context import beside
 from service_kit.errors import ResourceMissing, WriteConflict
 from service_kit.store import StoreError
 from trainer_service.lifecycle import State
@@ -34,7 +35,7 @@ class LeaseKeeper:
         self._now = now
         self._stopped = threading.Event()
         self._renewed_s = time.monotonic()
-        self._thread = threading.Thread(target=self._beat, name="lease-keeper", daemon=True)
+        self._thread = threading.Thread(target=beside(self._beat), name="lease-keeper", daemon=True)
         # Apart from the heartbeat: a store that takes a request and is silent holds that up for longer than a lease.
         self._patience = threading.Thread(target=self._give_up_in_time, name="lease-patience", daemon=True)
 

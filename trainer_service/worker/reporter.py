@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from service_kit.call_context import beside
 from service_kit.store import StoreError
 from trainer_service.events import Happening, Notice, Progress, StageStarted, StateChanged
 from trainer_service.journal import JournalWriter
@@ -21,6 +22,7 @@ from trainer_service.training_record import LeaseLost
 from trainer_service.worker.interrupts import Interrupts
 from trainer_service.worker.lease_keeper import LeaseKeeper
 from trainer_service.worker.pace import Pace
+from trainer_service.worker.telling import Account
 
 INTERVAL_S = 0.25
 _logger = logging.getLogger(__name__)
@@ -37,8 +39,11 @@ class SignOfLife:
 class Reporter:
     """Writes events while used as a context; leaving it writes what is left."""
 
-    def __init__(self, writer: JournalWriter, keeper: LeaseKeeper, interrupts: Interrupts) -> None:
+    def __init__(
+        self, writer: JournalWriter, keeper: LeaseKeeper, interrupts: Interrupts, account: Account | None = None
+    ) -> None:
         self._writer = writer
+        self._account = account
         self._keeper = keeper
         self._interrupts = interrupts
         self._waiting: deque[Happening] = deque()
@@ -49,7 +54,7 @@ class Reporter:
         self._state = State.PREPARING
         self._pace = Pace()
         self._sign_of_life = SignOfLife(Stage.LOADING_BASE_MODEL, time.monotonic())
-        self._thread = threading.Thread(target=self._write_along, name="reporter", daemon=True)
+        self._thread = threading.Thread(target=beside(self._write_along), name="reporter", daemon=True)
 
     def __enter__(self) -> Self:
         self.report(StateChanged(state=self._state))
@@ -62,6 +67,8 @@ class Reporter:
         self._stopped.set()
         self._something_waits.set()
         self._thread.join()
+        if self._account:
+            self._account.close()
 
     @property
     def sign_of_life(self) -> SignOfLife:
@@ -75,6 +82,8 @@ class Reporter:
     def report(self, what: Happening) -> None:
         """Queue an event; a progress replaces one of its stage that still waits."""
         self.alive()
+        if self._account:
+            self._account.note(what)
         with self._lock:
             if isinstance(what, Progress):
                 waiting = (other for other in self._waiting if not _same_stage(other, what))

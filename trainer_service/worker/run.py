@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import torch
+from opentelemetry.trace import Tracer
 
 from base_models.catalog import BaseModelEntry
 from base_models.family import BaseModel
@@ -17,6 +18,7 @@ from base_models.likeness.appearance import squares
 from base_models.likeness.judge import Judge
 from base_models.loading import load_base_model
 from service_kit import schema
+from service_kit.call_context import arrived, present_ids, span
 from service_kit.errors import ResourceMissing
 from service_kit.names import TrainingName
 from service_kit.store import ObjectStore, StoreError
@@ -39,6 +41,7 @@ from trainer_service.worker.reporter import Reporter
 from trainer_service.worker.sampling import Sampler, stored_samples
 from trainer_service.worker.stepping import step_through
 from trainer_service.worker.stopwatch import Stopwatch
+from trainer_service.worker.telling import Account, Tell
 from trainer_service.worker.watchdog import Watchdog, let_go_and_leave
 
 _logger = logging.getLogger(__name__)
@@ -61,6 +64,10 @@ class Workbench:
     """Factor on how long a stage may give no sign of life."""
     leave: Callable[[int], object] = os._exit
     """Ends this process when a stage is stuck."""
+    tracer: Tracer | None = None
+    """Where spans go; None: nobody collects them."""
+    tell: Tell = lambda said: None
+    """Takes what the service that started this worker counts."""
     bases: dict[str, BaseModel] = field(default_factory=dict)
     is_suspect: bool = False
     """Set by an error of unknown origin or a want of memory: who knows what it left; another process goes on better."""
@@ -87,21 +94,35 @@ def run_training(bench: Workbench, name: TrainingName, seen_etag: str, interrupt
     seen_etag: the record's ETag when it was seen to be free, or its lease to be stale; anything newer is left alone.
     """
     records = TrainingStore(bench.store)
-    try:
-        record, etag = records.read(name)
-        if etag != seen_etag or record.state.is_final:
+    with arrived({"project": name.project, "training": str(name), "worker": bench.holder}, None, {}):
+        try:
+            record, etag = records.read(name)
+            if etag != seen_etag or record.state.is_final:
+                return ExitCode.TRY_AGAIN
+            return _take_and_run(bench, records, record, etag, interrupts)
+        except (LeaseLost, StoreError, ResourceMissing) as error:
+            _logger.warning("%s: left to another worker: %s", name, error)
+            bench.tell({"lease_lost": True})
             return ExitCode.TRY_AGAIN
-        # Read before the taking, so that nothing stands between it and the first event.
-        writer = JournalWriter(bench.store, name, record.epoch + 1, bench.now)
-        only_end = writer.has_ended or is_published(bench.store, record)
-        record = record.taken(bench.holder, bench.now())
-        records.replace(record, etag)
-        _logger.info("%s: taken in epoch %d", name, record.epoch)
+
+
+def _take_and_run(
+    bench: Workbench, records: TrainingStore, record: TrainingRecord, etag: str, interrupts: Interrupts
+) -> ExitCode:
+    """In the trace of the call that created the training, as every worker's part of it."""
+    with (
+        arrived(dict(present_ids()), bench.tracer, {"traceparent": record.traceparent}),
+        span("training", training=str(record.name), epoch=record.epoch + 1, worker=bench.holder),
+    ):
+        with span("take"):
+            # Read before the taking, so that nothing stands between it and the first event.
+            writer = JournalWriter(bench.store, record.name, record.epoch + 1, bench.now)
+            only_end = writer.has_ended or is_published(bench.store, record)
+            record = record.taken(bench.holder, bench.now())
+            records.replace(record, etag)
+        _logger.info("%s: taken in epoch %d", record.name, record.epoch)
         with LeaseKeeper(records, record, interrupts, bench.now) as keeper:
             return _run_to_end(bench, record, keeper, interrupts, None if only_end else writer)
-    except (LeaseLost, StoreError, ResourceMissing) as error:
-        _logger.warning("%s: left to another worker: %s", name, error)
-        return ExitCode.TRY_AGAIN
 
 
 def _run_to_end(
@@ -136,7 +157,9 @@ def _run_to_end(
         bench.is_suspect = failure.reason in _SUSPECT
         _logger.error("%s: failed", record.name, exc_info=error)
     keeper.stop()
-    end_training(bench.store, keeper.change(lambda record: record), state, failure, bench.now)
+    with span("end", state=str(state)):
+        end_training(bench.store, keeper.change(lambda record: record), state, failure, bench.now)
+    bench.tell({"ended": str(state), "reason": failure.reason if failure else ""})
     return ExitCode.FAILED if state is State.FAILED else ExitCode.DONE
 
 
@@ -156,9 +179,15 @@ def _carry_out(
         raise Cancelled
     entry = bench.entry(record.base_model)
     stopwatch = Stopwatch(bench.device)
-    let_go = let_go_and_leave(bench.store, keeper, bench.now, bench.leave)
+
+    def leave(exit_code: int) -> None:
+        if exit_code == ExitCode.FAILED:
+            bench.tell({"ended": str(State.FAILED), "reason": "STAGE_STUCK"})
+        bench.leave(exit_code)
+
+    let_go = let_go_and_leave(bench.store, keeper, bench.now, leave)
     with (
-        Reporter(writer, keeper, interrupts) as reporter,
+        Reporter(writer, keeper, interrupts, Account(bench.tell)) as reporter,
         Watchdog(lambda: reporter.sign_of_life, bench.patience, let_go),
     ):
 
@@ -168,30 +197,36 @@ def _carry_out(
 
         reporter.stage(Stage.LOADING_BASE_MODEL)
         exchange(record)
-        base = bench.base(entry)
+        with span("load base model", base_model=entry.name):
+            base = bench.base(entry)
         stopwatch.base_loaded()
-        prepared = prepare(bench.store, record, entry, base, report, reporter.stage)
+        with span("prepare"):
+            prepared = prepare(bench.store, record, entry, base, report, reporter.stage)
         reporter.stage(Stage.STEPPING)
         sampler = Sampler(bench.store, record, base, prepared.pictures, reporter)
-        trained = step_through(
-            bench.store, record, base, prepared.examples, sampler, stopwatch, keeper, interrupts, reporter
-        )
+        with span("train"):
+            trained = step_through(
+                bench.store, record, base, prepared.examples, sampler, stopwatch, keeper, interrupts, reporter
+            )
         reporter.stage(Stage.PROVING)
-        prove(base, trained.body, trained.probe, trained.predictions_BCHW)
+        with span("prove"):
+            prove(base, trained.body, trained.probe, trained.predictions_BCHW)
         reporter.stage(Stage.EVALUATING)
-        evaluation = evaluate_if_possible(
-            base,
-            Candidate(record, trained.body, squares(prepared.pictures, record.config.resolution)),
-            lambda: bench.judge_for(entry),
-            keeper.change(lambda record: record).fruitless_takes,
-            report,
-            reporter,
-        )
+        with span("evaluate"):
+            evaluation = evaluate_if_possible(
+                base,
+                Candidate(record, trained.body, squares(prepared.pictures, record.config.resolution)),
+                lambda: bench.judge_for(entry),
+                keeper.change(lambda record: record).fruitless_takes,
+                report,
+                reporter,
+            )
         reporter.stage(Stage.UPLOADING)
         outcome = Outcome(
             trained.body, trained.chosen_step, trained.validation_loss, evaluation, stored_samples(bench.store, record)
         )
-        publish(bench.store, record, prepared.dataset, base.digest, entry.pipeline, outcome, bench.now)
+        with span("publish"):
+            publish(bench.store, record, prepared.dataset, base.digest, entry.pipeline, outcome, bench.now)
         speed = stopwatch.speed(record)
         if speed is not None:
             bench.store.put(schema.training_speed(record.base_model), speed.to_json())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from base_models.adapter_file import write_adapter
 from base_models.family import BaseModel
+from service_kit.call_context import span
 from service_kit.store import ObjectStore
 from trainer_service.events import CheckpointSaved
 from trainer_service.events import Validated as ValidatedEvent
@@ -87,14 +88,15 @@ def step_through(
             case Validated():
                 reporter.report(ValidatedEvent(step=moment.step, loss=moment.loss, best=moment.best))
             case SampleDue():
-                with stopwatch.drawing(len(config.sample_prompts)):
+                with span("draw samples", step=moment.step), stopwatch.drawing(len(config.sample_prompts)):
                     sampler.draw(moment.step, check_between_pictures)
             case Noticed():
                 reporter.notice(moment.reason, moment.message)
             case Snapshot():
                 _check_finite(moment.weights.own, moment.step)
-                checkpoints.save(moment)
-                keeper.change(lambda record, step=moment.step: record.checkpointed(step))
+                with span("checkpoint", step=moment.step):
+                    checkpoints.save(moment)
+                    keeper.change(lambda record, step=moment.step: record.checkpointed(step))
                 reporter.report(CheckpointSaved(step=moment.step))
                 interrupts.check()
             case Learned():

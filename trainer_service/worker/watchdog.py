@@ -12,6 +12,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from service_kit.call_context import beside
 from service_kit.store import ObjectStore, StoreError
 from trainer_service.ending import end_training
 from trainer_service.events import Failure, Notice
@@ -68,7 +69,7 @@ class Watchdog:
         self._let_go = let_go
         self._clock = clock
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread = threading.Thread(target=beside(self._watch), name="watchdog", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -36,12 +36,14 @@ class StackError(PersonaeError):
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where things listen, as `host:port`; port 0 means any free one."""
+    """Where things listen, as `host:port`; port 0 means any free one. Metrics with an empty address are not served."""
 
     trainer: str = "127.0.0.1:0"
     inference: str = "127.0.0.1:0"
     trainer_health: str = "127.0.0.1:0"
     inference_health: str = "127.0.0.1:0"
+    trainer_metrics: str = ""
+    inference_metrics: str = ""
     store_port: int = 0
 
 
@@ -110,6 +112,8 @@ def running(data: Path, logs: Path, addresses: Addresses, options: Mapping[str, 
                 "PERSONAE_TRAINER_HEALTH_ADDRESS": addresses.trainer_health,
                 "PERSONAE_INFERENCE_ADDRESS": addresses.inference,
                 "PERSONAE_INFERENCE_HEALTH_ADDRESS": addresses.inference_health,
+                "PERSONAE_TRAINER_METRICS_ADDRESS": addresses.trainer_metrics,
+                "PERSONAE_INFERENCE_METRICS_ADDRESS": addresses.inference_metrics,
                 "PERSONAE_INFERENCE_CACHE_DIR": str(data.with_name("adapter-cache")),
             }
         )
@@ -232,6 +236,8 @@ def _refuse_taken_ports(addresses: Addresses, options: Mapping[str, str]) -> Non
         "inference_health": addresses.inference_health,
         "store_port": f"127.0.0.1:{addresses.store_port}",
     }
+    metrics = {"trainer_metrics": addresses.trainer_metrics, "inference_metrics": addresses.inference_metrics}
+    wanted |= {name: address for name, address in metrics.items() if address}
     for name, address in wanted.items():
         host, _, port = address.rpartition(":")
         if not port.isdigit():

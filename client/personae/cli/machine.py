@@ -15,6 +15,8 @@ _PORT_OPTIONS = {
     "inference": "--inference or PERSONAE_INFERENCE_ADDRESS",
     "trainer_health": "--trainer-health or PERSONAE_TRAINER_HEALTH_ADDRESS",
     "inference_health": "--inference-health or PERSONAE_INFERENCE_HEALTH_ADDRESS",
+    "trainer_metrics": "--trainer-metrics or PERSONAE_TRAINER_METRICS_ADDRESS",
+    "inference_metrics": "--inference-metrics or PERSONAE_INFERENCE_METRICS_ADDRESS",
     "store_port": "--store-port or PERSONAE_STORE_PORT",
 }
 
@@ -32,6 +34,20 @@ def up(
             envvar="PERSONAE_INFERENCE_HEALTH_ADDRESS", metavar="HOST:PORT", help="The inference service's health port."
         ),
     ] = "127.0.0.1:50062",
+    trainer_metrics: Annotated[
+        str,
+        typer.Option(
+            envvar="PERSONAE_TRAINER_METRICS_ADDRESS", metavar="HOST:PORT", help="The trainer's metrics port; '': none."
+        ),
+    ] = "127.0.0.1:50071",
+    inference_metrics: Annotated[
+        str,
+        typer.Option(
+            envvar="PERSONAE_INFERENCE_METRICS_ADDRESS",
+            metavar="HOST:PORT",
+            help="The inference service's metrics port; '': none.",
+        ),
+    ] = "127.0.0.1:50072",
     store_port: Annotated[
         int, typer.Option(envvar="PERSONAE_STORE_PORT", help="Port of the local object store.")
     ] = 9000,
@@ -42,7 +58,9 @@ def up(
     PERSONAE_S3_ACCESS_KEY, PERSONAE_S3_SECRET_KEY, PERSONAE_S3_BUCKET), that store is used instead of a local one.
     """
     folder = local_stack.checkout() / ".local"
-    addresses = local_stack.Addresses(trainer, inference, trainer_health, inference_health, store_port)
+    addresses = local_stack.Addresses(
+        trainer, inference, trainer_health, inference_health, trainer_metrics, inference_metrics, store_port
+    )
     err.print(f"starting; the logs are in {folder / 'logs'}")
     with local_stack.running(folder / "store", folder / "logs", addresses, _PORT_OPTIONS) as stack:
         out.print(f"trainer    {stack.trainer}\ninference  {stack.inference}\nstore      {stack.store}")

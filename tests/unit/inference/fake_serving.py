@@ -30,6 +30,8 @@ from inference_service.generation import GenerationRequest, ImageTask
 from inference_service.host_adapters import HostAdapters
 from inference_service.ledger import Ledger
 from inference_service.manifests import Manifests
+from inference_service.metrics import InferenceMetrics
+from inference_service.observed_studio import ObservedStudio
 from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
 from inference_service.start_pictures import read_dataset_image
@@ -39,6 +41,9 @@ from personae.v1.inference_pb2_grpc import InferenceServiceStub, add_InferenceSe
 from service_kit.access_interceptor import AccessInterceptor
 from service_kit.error_status import ErrorInterceptor
 from service_kit.memory_store import MemoryStore
+from service_kit.observed_store import ObservedStore
+from service_kit.observing import ObservingInterceptor
+from service_kit.serving import Watched
 from service_kit.store import ObjectStore
 from tests.bucket_adapters import BASE_MODEL_DIGEST
 
@@ -143,6 +148,7 @@ async def fake_serving(
     checker: Checker | None = None,
     credentials: "ContentCredentials | None" = None,
     access: AccessInterceptor | None = None,
+    watched: Watched | None = None,
 ) -> AsyncIterator[FakeServing]:
     """Serve on a free loopback port. bucket: what the service uses instead of the in-memory store.
 
@@ -152,6 +158,8 @@ async def fake_serving(
     entry = read_allow_list(["toon-64"])["toon-64"]
     base = ServedBaseModel(entry, BASE_MODEL_DIGEST, lambda text: len(text.split()), engine)
     reads_from = bucket or store
+    if watched:
+        reads_from = ObservedStore(reads_from, watched.metrics.note_store_call)
     cache, manifests = AdapterCache(reads_from, folder, max_bytes=10**6), Manifests(reads_from, clock)
     host, uses = HostAdapters(cache, host_bytes, clock), AdapterUses(lambda: EPOCH + timedelta(seconds=clock()))
     adapters = Adapters(manifests, host, uses)
@@ -161,8 +169,15 @@ async def fake_serving(
     read_image = partial(read_dataset_image, reads_from)
     studio = Studio({entry.name: base}, adapters, Admission(limits, clock), finishing, clock, read_image)
     served_adapters = ServedAdapters({entry.name: base}, adapters, uses, host, cache)
-    server = grpc.aio.server(interceptors=[ErrorInterceptor(), *([access] if access else [])])
-    add_InferenceServiceServicer_to_server(InferenceServicer(studio, served_adapters, ledger), server)
+    observing, asked = [], studio
+    if watched:
+        observing.append(ObservingInterceptor(watched.metrics, watched.traces.tracer))
+        counted = InferenceMetrics(
+            watched.metrics.registry, studio.admission, {entry.name: engine}, adapters, host, cache
+        )
+        asked = ObservedStudio(studio, counted)
+    server = grpc.aio.server(interceptors=[*observing, ErrorInterceptor(), *([access] if access else [])])
+    add_InferenceServiceServicer_to_server(InferenceServicer(asked, served_adapters, ledger), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
