@@ -1,9 +1,9 @@
 """The adapter manifest: what a worker publishes and both services read. Its existence is the adapter's."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from service_kit import schema
 from service_kit.document import Document
@@ -35,6 +35,24 @@ class EvaluationEntry(BaseModel):
     obedience: float | None = None
     memorisation: float | None = None
     diversity: float | None = None
+
+
+class ConsentEntry(BaseModel):
+    """Who gave the right to learn from pictures, and for what; `dataset.proto` says more."""
+
+    model_config = ConfigDict(frozen=True)
+
+    given_by: str
+    purpose: str
+    evidence: str = ""
+
+
+def _from_sentence(kept: object) -> object:
+    return ConsentEntry(given_by="", purpose="", evidence=kept) if kept and isinstance(kept, str) else kept or None
+
+
+KeptConsent = Annotated[ConsentEntry | None, BeforeValidator(_from_sentence)]
+"""As it is kept in documents; those that are older than datasets' consents hold one sentence, which is its evidence."""
 
 
 class AdapterReservation(Document):
@@ -72,7 +90,7 @@ class AdapterManifest(Document):
     chosen_step: int = 0
     validation_loss: float | None = None
     licence: str = ""
-    consent: str = ""
+    consent: KeptConsent = None
 
     @property
     def name(self) -> AdapterVersionName:

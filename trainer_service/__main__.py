@@ -54,7 +54,14 @@ async def main() -> None:
 
     stopping = asyncio.Event()
     datasets = Datasets(store, now)
-    trainings = Trainings(store, datasets, base_models, lambda entry, prompt: tokens[entry.name].count(prompt), now)
+    trainings = Trainings(
+        store,
+        datasets,
+        base_models,
+        lambda entry, prompt: tokens[entry.name].count(prompt),
+        now,
+        settings.trainer_require_consent,
+    )
     dispatcher = Dispatcher(store, gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ)), now)
     adapters, watching = Adapters(store), Watching(store, trainings, stopping)
     exporting = Exporting(store, adapters, base_models)

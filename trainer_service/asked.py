@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from base_models.adapter_export import KeyNames
 from personae.v1 import adapter_pb2, trainer_pb2
+from service_kit.adapter_manifest import ConsentEntry
 from service_kit.errors import InvalidRequest, Violation, Violations
 from service_kit.names import AdapterName, AdapterVersionName, MalformedName, ProjectName, parse_adapter
 from trainer_service.enum_words import word
@@ -54,6 +55,14 @@ def upload_part(message: trainer_pb2.UploadImagesRequest) -> Part:
     raise InvalidRequest([Violation("part", "found none; allowed is header, image or chunk")])
 
 
+def consent(message: trainer_pb2.CreateDatasetRequest | trainer_pb2.ImportAdapterRequest.Header) -> ConsentEntry | None:
+    """The consent that came with a request; None where none did."""
+    if not message.HasField("consent"):
+        return None
+    said = message.consent
+    return ConsentEntry(given_by=said.given_by, purpose=said.purpose, evidence=said.evidence)
+
+
 def training_request(message: trainer_pb2.CreateTrainingRequest) -> TrainingRequest:
     """What the caller asks for; fields that are not set stay out of `config`."""
     training, given, unknown = message.training, {}, []
@@ -77,7 +86,6 @@ def training_request(message: trainer_pb2.CreateTrainingRequest) -> TrainingRequ
         new_version=message.new_version,
         unknown_enums=tuple(unknown),
         licence=training.licence,
-        consent=training.consent,
     )
 
 

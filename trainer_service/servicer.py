@@ -45,9 +45,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def CreateDataset(
         self, request: pb.CreateDatasetRequest, context: grpc.aio.ServicerContext
     ) -> pb.CreateDatasetResponse:
-        record = await asyncio.to_thread(
-            self._datasets.create, request.parent, request.dataset_id, request.request_id, request.incoming_id
-        )
+        ids = request.parent, request.dataset_id, request.request_id, request.incoming_id
+        record = await asyncio.to_thread(self._datasets.create, *ids, asked.consent(request))
         return pb.CreateDatasetResponse(dataset=wire.dataset(record))
 
     async def UploadImages(

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from service_kit.adapter_manifest import KeptConsent
 from service_kit.document import Document
 from service_kit.names import AdapterName, AdapterVersionName, DatasetName, TrainingName
 from trainer_service.events import Failure
@@ -72,7 +73,7 @@ class TrainingRecord(Document):
     renewed_at: datetime | None = None
     fruitless_takes: int = 0
     licence: str = ""
-    consent: str = ""
+    consent: KeptConsent = None
 
     @property
     def name(self) -> TrainingName:

@@ -15,7 +15,6 @@ DEFAULT_TRIGGER_WORD = "sks"
 _MAX_TRIGGER = 32
 _MAX_CLASS_NOUN = 64
 _MAX_LICENCE = 200
-_MAX_CONSENT = 500
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class TrainingRequest:
     new_version: bool
     unknown_enums: tuple[tuple[str, int], ...] = ()
     licence: str = ""
-    consent: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,6 @@ class CheckedRequest:
     class_noun: str
     config: dict[str, int | float | str | bool | tuple[str, ...]] = field(default_factory=dict)
     licence: str = ""
-    consent: str = ""
 
     def digest(self, new_version: bool) -> str:
         """Equal for requests that ask for the same training."""
@@ -61,9 +58,9 @@ class CheckedRequest:
             dict(sorted(self.config.items())),
             new_version,
         ]
-        # Left out where empty, so that requests from before there were such fields keep their digest.
-        if self.licence or self.consent:
-            asked += [self.licence, self.consent]
+        # Left out where empty, so that requests from before there was such a field keep their digest.
+        if self.licence:
+            asked.append(self.licence)
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
@@ -106,12 +103,12 @@ def check_request(request: TrainingRequest, allowed: Mapping[str, BaseModelEntry
         class_noun[:80],
         f"1 to {_MAX_CLASS_NOUN} printable characters",
     )
-    for field_name, text, most in (
-        ("licence", request.licence, _MAX_LICENCE),
-        ("consent", request.consent, _MAX_CONSENT),
-    ):
-        fits = text.isprintable() and len(text) <= most
-        violations.check(fits, f"training.{field_name}", text[:80], f"at most {most} printable characters")
+    violations.check(
+        request.licence.isprintable() and len(request.licence) <= _MAX_LICENCE,
+        "training.licence",
+        request.licence[:80],
+        f"at most {_MAX_LICENCE} printable characters",
+    )
     for unknown_field, value in request.unknown_enums:
         violations.check(False, unknown_field, value, "a value that the contract names")
     if entry is not None:
@@ -126,5 +123,4 @@ def check_request(request: TrainingRequest, allowed: Mapping[str, BaseModelEntry
         class_noun,
         dict(request.config),
         request.licence,
-        request.consent,
     )

@@ -16,6 +16,7 @@ from service_kit.adapter_manifest import AdapterReservation, is_abandoned, read_
 from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing, Violations
 from service_kit.names import AdapterName, ProjectName, TrainingName
 from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
+from trainer_service.consent import require_consent
 from trainer_service.dataset_advice import MINIMUM_IMAGES
 from trainer_service.dataset_record import DatasetRecord
 from trainer_service.datasets import Datasets
@@ -48,7 +49,7 @@ class Created:
 
 
 class Trainings:
-    """The trainings of a bucket. `now` gives the time in UTC."""
+    """The trainings of a bucket. `now` gives the time in UTC; `require_consent`: none without a consent."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Trainings:
         base_models: Mapping[str, BaseModelEntry],
         count_tokens: TokenCount,
         now: Callable[[], datetime],
+        require_consent: bool = False,
     ) -> None:
         self._store = store
         self._records = TrainingStore(store)
@@ -64,6 +66,7 @@ class Trainings:
         self._base_models = base_models
         self._count_tokens = count_tokens
         self._now = now
+        self._require_consent = require_consent
 
     def create(self, request: TrainingRequest) -> Created:
         """Queue a training, or find the one that an equal request queued before."""
@@ -79,11 +82,11 @@ class Trainings:
         adapter = AdapterName(project, checked.adapter_id)
         if request.validate_only:
             version = self._free_version(adapter, name, request.new_version)
-            record = self._record(name, checked, config, request, version, "")
+            record = self._record(name, checked, config, request, version, "", dataset)
             return Created(record, dataset, estimate(config, checked.entry, self._speed(checked.entry)))
         version = self._reserve(adapter, name, request.new_version)
         queue_key = schema.queue_entry(name, int(self._now().timestamp() * 1000))
-        record = self._record(name, checked, config, request, version, queue_key)
+        record = self._record(name, checked, config, request, version, queue_key, dataset)
         images = tuple(
             TrainingImage(digest=image.digest, caption=image.caption, mask_digest=image.mask_digest)
             for image in dataset.accepted
@@ -152,6 +155,8 @@ class Trainings:
 
     def _check_dataset(self, checked: CheckedRequest, config: TrainingConfig, dataset: DatasetRecord) -> None:
         """Raise PreconditionUnmet or InvalidRequest where these pictures and this config do not go together."""
+        if self._require_consent:
+            require_consent(dataset.consent, str(dataset.name), "create the dataset with a consent")
         if not dataset.ready:
             raise PreconditionUnmet(
                 "DATASET_NOT_READY",
@@ -221,6 +226,7 @@ class Trainings:
         request: TrainingRequest,
         version: int,
         queue_key: str,
+        dataset: DatasetRecord,
     ) -> TrainingRecord:
         return TrainingRecord(
             project=name.project,
@@ -238,7 +244,7 @@ class Trainings:
             given_config=checked.config,
             created_at=self._now(),
             licence=checked.licence,
-            consent=checked.consent,
+            consent=dataset.consent,
         )
 
 

@@ -39,6 +39,7 @@ from personae.patience import Patience
 from personae.resources import (
     Adapter,
     Artifact,
+    Consent,
     Dataset,
     DatasetReport,
     Evaluation,
@@ -58,6 +59,7 @@ __all__ = [
     "Busy",
     "CheckpointSaved",
     "Client",
+    "Consent",
     "Corrupted",
     "Dataset",
     "DatasetReport",

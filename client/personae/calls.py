@@ -4,18 +4,19 @@ All of them are safe to repeat: reads, derivations, or mutations that carry one 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from uuid import uuid4
 
 from google.protobuf.message import Message
 
 from personae import requests, wire
+from personae.errors import InvalidRequest, Violation
 from personae.images import Image, ImageOrigin
 from personae.pictures import Picture, Sources
-from personae.resources import Adapter, Dataset, ExportedAdapter, ServedAdapter, TrainingPlan, TrainingRecord
-from personae.v1 import inference_pb2, trainer_pb2
+from personae.resources import Adapter, Consent, Dataset, ExportedAdapter, ServedAdapter, TrainingPlan, TrainingRecord
+from personae.v1 import dataset_pb2, inference_pb2, trainer_pb2
 from personae.vocabulary import AdapterFormat
 
 T = TypeVar("T")
@@ -41,10 +42,13 @@ class Upload(Generic[T]):
     translate: Callable[[Any], T]
 
 
-def create_dataset(project: str, dataset_id: str) -> Call[Dataset]:
+def create_dataset(project: str, dataset_id: str, consent: Consent | None) -> Call[Dataset]:
     """Makes an empty dataset."""
     request = trainer_pb2.CreateDatasetRequest(
-        parent=requests.parent(project), dataset_id=dataset_id, request_id=str(uuid4())
+        parent=requests.parent(project),
+        dataset_id=dataset_id,
+        request_id=str(uuid4()),
+        consent=dataset_pb2.Consent(**asdict(consent)) if consent else None,
     )
     return Call("CreateDataset", request, lambda answer: wire.dataset(answer.dataset))
 
@@ -68,11 +72,18 @@ def list_datasets(project: str, token: str) -> Call[Page[Dataset]]:
     return Call("ListDatasets", request, lambda answer: (map(wire.dataset, answer.datasets), answer.next_page_token))
 
 
-def dataset_or_pictures(given: Dataset | Sources) -> tuple[str, Sources]:
-    """What `train` was given: the name of a dataset, or the pictures to make one of; the other is empty."""
-    if isinstance(given, Dataset):
-        return given.name, ()
-    return (given, ()) if isinstance(given, str) and given.startswith("projects/") else ("", given)
+def dataset_or_pictures(given: Dataset | Sources, consent: Consent | None) -> tuple[str, Sources]:
+    """What `train` was given: the name of a dataset, or the pictures to make one of; the other is empty.
+
+    Raises InvalidRequest where a consent comes with a dataset that exists already.
+    """
+    name = given.name if isinstance(given, Dataset) else given
+    if not (isinstance(name, str) and name.startswith("projects/")):
+        return "", cast(Sources, given)
+    if consent is not None:
+        description = f"found one beside {name}, which has its own or none; allowed with pictures, or in create_dataset"
+        raise InvalidRequest([Violation("consent", description)])
+    return name, ()
 
 
 def create_training(wanted: trainer_pb2.CreateTrainingRequest, dataset: str) -> Call[TrainingRecord]:

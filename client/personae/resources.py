@@ -61,6 +61,18 @@ class DatasetReport:
 
 
 @dataclass(frozen=True)
+class Consent:
+    """Who gave the right to learn from pictures, and for what. Kept, not interpreted."""
+
+    given_by: str
+    """The person shown, a guardian, whoever owns the drawings; 1 to 200 characters."""
+    purpose: str
+    """For what, in their words; 1 to 500 characters."""
+    evidence: str = ""
+    """Where that is recorded, for example the number of a signed form; at most 500 characters."""
+
+
+@dataclass(frozen=True)
 class Dataset(DatasetReport):
     """Pictures to learn from, with the picture doctor's report."""
 
@@ -70,6 +82,8 @@ class Dataset(DatasetReport):
     update_time: datetime
     digest: str
     """SHA-256 (hex) over the accepted pictures and captions: equal digests train alike."""
+    consent: Consent | None
+    """Who gave the right to learn from them; None where nobody said it."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +115,6 @@ class TrainingRecord:
     cancel_requested: bool
     licence: str
     """Under what licence the adapter may be used."""
-    consent: str
-    """Who agreed to be learned, and where that is recorded."""
 
 
 @dataclass(frozen=True)
@@ -201,8 +213,8 @@ class Adapter:
     """Validation loss at that step; None where nothing was validated."""
     licence: str
     """As the training's."""
-    consent: str
-    """As the training's."""
+    consent: Consent | None
+    """As the dataset's when the training was created."""
 
     def prompt(self, scene: str = "") -> str:
         """A prompt that shows the subject, in `scene` where one is given, worded as the training's prompts were."""

@@ -11,7 +11,7 @@ import safetensors.numpy
 from base_models.catalog import BaseModelEntry, read_allow_list
 from personae.v1 import adapter_pb2, trainer_pb2
 from service_kit import schema
-from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, read_manifest
+from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, ConsentEntry, read_manifest
 from service_kit.errors import DataLost, InvalidRequest, ResourceMissing
 from service_kit.memory_store import MemoryStore
 from service_kit.names import AdapterName
@@ -114,7 +114,12 @@ def test_of_two_exports_at_once_the_first_record_counts_for_both() -> None:
 def test_the_header_says_what_the_manifest_knows_and_nothing_else() -> None:
     store = MemoryStore()
     manifest = _publish(
-        store, training_config=CONFIG, image_count=16, chosen_step=120, licence="CC-BY-4.0", consent="me"
+        store,
+        training_config=CONFIG,
+        image_count=16,
+        chosen_step=120,
+        licence="CC-BY-4.0",
+        consent=ConsentEntry(given_by="me", purpose="x"),
     )
     header = _header(store, _exporting(store).export(CAT, "kohya"))
     digest = header.pop("modelspec.hash_sha256")
@@ -221,11 +226,11 @@ def test_callers_see_what_the_manifest_holds() -> None:
         chosen_step=120,
         validation_loss=0.25,
         licence="CC-BY-4.0",
-        consent="signed 2026-01-01",
+        consent=ConsentEntry(given_by="Ada", purpose="a comic"),
     )
     seen = wire.adapter(manifest)
     assert (seen.training_config.steps, seen.chosen_step, seen.validation_loss) == (140, 120, 0.25)
-    assert (seen.dataset_digest, seen.licence, seen.consent) == ("d" * 64, "CC-BY-4.0", "signed 2026-01-01")
+    assert (seen.dataset_digest, seen.licence, seen.consent.given_by) == ("d" * 64, "CC-BY-4.0", "Ada")
     older = wire.adapter(_publish(MemoryStore()))
     assert not older.HasField("training_config")
     assert not older.HasField("validation_loss")
