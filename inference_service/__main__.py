@@ -25,6 +25,7 @@ from inference_service.content_check import ContentCheck
 from inference_service.finishing import Finishing
 from inference_service.host_adapters import HostAdapters
 from inference_service.ledger import Ledger
+from inference_service.made_images import MadeImages
 from inference_service.manifests import Manifests
 from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
@@ -119,11 +120,12 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     uses = AdapterUses(lambda: datetime.now(UTC))
     adapters = Adapters(manifests, host, uses)
     ledger = Ledger(store, lambda: datetime.now(UTC))
-    finishing = Finishing(store, settings.store.s3_bucket, ledger, check)
+    made = MadeImages(store, settings.store.s3_bucket)
+    finishing = Finishing(made, ledger, check)
     read_image = partial(read_dataset_image, store)
     studio = Studio(served, adapters, admission, finishing, time.monotonic, read_image)
     served_adapters = ServedAdapters(served, adapters, uses, host, cache)
-    servicer = InferenceServicer(studio, served_adapters, ledger)
+    servicer = InferenceServicer(studio, served_adapters, ledger, made)
 
     def add_services(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(servicer, server)

@@ -9,6 +9,7 @@ from service_kit import schema
 from service_kit.document import Document
 from service_kit.names import AdapterName, AdapterVersionName
 from service_kit.store import ObjectMissing, ObjectStore
+from service_kit.tombstone import is_deleted
 
 ADAPTER_FILE = "adapter.safetensors"
 Targets = Literal["attention", "attention_and_convolution", "all"]
@@ -118,16 +119,16 @@ def read_reservation(store: ObjectStore, name: AdapterVersionName) -> AdapterRes
 
 
 def is_abandoned(store: ObjectStore, name: AdapterVersionName) -> bool:
-    """Whether a reserved version will never exist, because its training failed or was cancelled."""
+    """Whether a taken version will never exist, because its training failed or was cancelled, or it was deleted."""
     try:
         store.get(schema.adapter_abandonment(name))
     except ObjectMissing:
-        return False
+        return is_deleted(store, name)
     return True
 
 
 def versions(store: ObjectStore, name: AdapterName) -> list[int]:
-    """Version numbers that are reserved or published, ascending."""
+    """Version numbers that are reserved, published or deleted, ascending."""
     return sorted(schema.version_of_folder(folder) for folder in store.folders(schema.adapter_versions_prefix(name)))
 
 

@@ -13,11 +13,13 @@ from service_kit.serving import Endpoint, StartError, check_ports, connect_store
 from service_kit.settings import PREFIX, read_settings
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
+from trainer_service.deletion import Deletion
 from trainer_service.dispatcher import Dispatcher
 from trainer_service.exporting import Exporting
 from trainer_service.gpus import gpu_of_each_worker, visible_gpus
 from trainer_service.servicer import TrainerServicer
 from trainer_service.settings import OTHER_PROCESSES, TrainerSettings
+from trainer_service.sweeping import Sweeping
 from trainer_service.trainings import Trainings
 from trainer_service.watching import Watching
 
@@ -65,15 +67,17 @@ async def main() -> None:
     dispatcher = Dispatcher(store, gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ)), now)
     adapters, watching = Adapters(store), Watching(store, trainings, stopping)
     exporting = Exporting(store, adapters, base_models)
-    servicer = TrainerServicer(datasets, trainings, adapters, exporting, watching, dispatcher)
+    deletion, sweeping = Deletion(store, now), Sweeping(store)
+    servicer = TrainerServicer(datasets, trainings, adapters, exporting, watching, dispatcher, deletion, sweeping)
 
     async def hand_over() -> None:
         await stopping.wait()
-        await dispatcher.stop(settings.trainer_drain_s)
+        await asyncio.gather(dispatcher.stop(settings.trainer_drain_s), sweeping.stop())
 
     # Workers hand over while calls drain, so that both together take no longer than the setting says.
     handing_over = asyncio.create_task(hand_over())
     dispatcher.start()
+    sweeping.start()
     try:
         await serve_until_stopped(
             endpoint,

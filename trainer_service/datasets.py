@@ -12,6 +12,7 @@ from service_kit.adapter_manifest import ConsentEntry
 from service_kit.errors import ResourceExists, ResourceMissing, Violations, WriteConflict
 from service_kit.names import DatasetName, MalformedName, ProjectName, check_id
 from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, ObjectStore
+from service_kit.tombstone import is_deleted, wrote_too_late
 from trainer_service.consent import check_consent
 from trainer_service.dataset_record import MAX_IMAGES, DatasetRecord
 from trainer_service.image_entry import ImageEntry, image_entry, is_mask
@@ -51,6 +52,8 @@ class Datasets:
         check_consent(consent, "consent", violations)
         violations.raise_if_any()
         name = DatasetName(project.project, dataset_id or derived_id("dataset", project.project, request_id))
+        if is_deleted(self._store, name):
+            raise _deleted(name)
         record = DatasetRecord(
             project=name.project,
             dataset=name.dataset,
@@ -71,6 +74,9 @@ class Datasets:
                     raise ResourceExists("Dataset", str(name), hint, "REQUEST_ID_REUSED") from None
                 return stored
             raise ResourceExists("Dataset", str(name), "choose another dataset_id, or use this one") from None
+        if wrote_too_late(self._store, name):
+            self._store.delete(schema.dataset_record(name))
+            raise _deleted(name)
         self._discard_unused(record, entries)
         return record
 
@@ -164,6 +170,10 @@ class Datasets:
             text = self._store.get_range(str(key.with_suffix(".txt")), 0, 4 * MAX_CAPTION_CHARACTERS)
             caption = text.decode("utf-8", errors="replace").strip()[:MAX_CAPTION_CHARACTERS]
         return UploadedImage(key.name, caption, body)
+
+
+def _deleted(name: DatasetName) -> ResourceExists:
+    return ResourceExists("Dataset", str(name), "it was deleted, so its id stays taken; choose another", "DELETED")
 
 
 def _key(name: DatasetName, entry: ImageEntry) -> str:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from uuid import uuid4
 
 from service_kit import schema
 from service_kit.errors import ResourceMissing
@@ -118,12 +119,20 @@ class Dispatcher:
         watch = LeaseWatch()
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            with contextlib.suppress(StoreError, ResourceMissing):
-                record, etag = await asyncio.to_thread(self._records.read, name)
-                if record.holder == worker.holder and watch.is_stale(name, etag, time.monotonic()):
+            with contextlib.suppress(StoreError):
+                if watch.is_stale(name, await asyncio.to_thread(self._renewal, worker, name), time.monotonic()):
                     _logger.error("%s lives and renews no lease; it is killed", worker.holder)
                     worker.kill()
                     return
+
+    def _renewal(self, worker: WarmWorker, name: TrainingName) -> str:
+        """What is different after each renewal, and while the worker holds no lease that it could renew."""
+        try:
+            record, etag = self._records.read(name)
+        except ResourceMissing:
+            # Deleted: the worker should be leaving.
+            return "deleted"
+        return etag if record.holder == worker.holder else uuid4().hex
 
     async def _next_training(self) -> tuple[TrainingName, str]:
         async with self._looking:

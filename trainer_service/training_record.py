@@ -46,6 +46,12 @@ class TrainingDataset(Document):
     images: tuple[TrainingImage, ...]
 
 
+class DatasetTraining(Document):
+    """Kept with a dataset for each training on it: the name of the adapter version that it reserved."""
+
+    adapter: str
+
+
 class TrainingRecord(Document):
     """A training as stored. `holder` is empty while no worker has it."""
 
@@ -74,6 +80,8 @@ class TrainingRecord(Document):
     fruitless_takes: int = 0
     licence: str = ""
     consent: KeptConsent = None
+    deleted: bool = False
+    """It counts as missing; the record stays until nobody can hold its lease any more."""
 
     @property
     def name(self) -> TrainingName:

@@ -16,6 +16,7 @@ from service_kit.adapter_manifest import AdapterReservation, is_abandoned, read_
 from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing, Violations
 from service_kit.names import AdapterName, ProjectName, TrainingName
 from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
+from service_kit.tombstone import is_deleted, wrote_too_late
 from trainer_service.consent import require_consent
 from trainer_service.dataset_advice import MINIMUM_IMAGES
 from trainer_service.dataset_record import DatasetRecord
@@ -28,7 +29,7 @@ from trainer_service.lifecycle import State
 from trainer_service.paging import PageRequest, page_of_ids
 from trainer_service.request_id import derived_id
 from trainer_service.training_config import DEFAULT_CAPTION_TEMPLATE, MAX_SEED, TrainingConfig, decide, training_prompt
-from trainer_service.training_record import TrainingDataset, TrainingImage, TrainingRecord
+from trainer_service.training_record import DatasetTraining, TrainingDataset, TrainingImage, TrainingRecord
 from trainer_service.training_request import CheckedRequest, TrainingRequest, check_request
 from trainer_service.training_store import TrainingStore
 
@@ -76,6 +77,9 @@ class Trainings:
         earlier = self._earlier(name, checked, request) if request.request_id else None
         if earlier is not None:
             return earlier
+        if request.request_id and is_deleted(self._store, name):
+            hint = "the training of this request_id was deleted; use a new one"
+            raise ResourceExists("Training", str(name), hint, "DELETED")
         dataset = self._datasets.get(checked.dataset)
         config = self._decide(name, checked, dataset)
         self._check_dataset(checked, config, dataset)
@@ -87,6 +91,7 @@ class Trainings:
         version = self._reserve(adapter, name, request.new_version)
         queue_key = schema.queue_entry(name, int(self._now().timestamp() * 1000))
         record = self._record(name, checked, config, request, version, queue_key, dataset)
+        self._enter_with_dataset(record)
         images = tuple(
             TrainingImage(digest=image.digest, caption=image.caption, mask_digest=image.mask_digest)
             for image in dataset.accepted
@@ -103,6 +108,9 @@ class Trainings:
             if stored is None:
                 raise
             return stored
+        if wrote_too_late(self._store, name):
+            self._records.hide(name)
+            raise ResourceMissing("Dataset", str(checked.dataset))
         return Created(record, dataset)
 
     def get(self, name: TrainingName) -> TrainingRecord:
@@ -125,6 +133,14 @@ class Trainings:
         if record.holder != _CANCELLER:
             return record
         return end_training(self._store, record, State.CANCELLED, None, self._now)
+
+    def _enter_with_dataset(self, record: TrainingRecord) -> None:
+        """Have the dataset's deletion find this training. Raises ResourceMissing where it was deleted meanwhile."""
+        entry = DatasetTraining(adapter=str(record.adapter))
+        with contextlib.suppress(ObjectExists):
+            self._store.create(schema.dataset_training(record.dataset_name, record.training), entry.to_json())
+        if wrote_too_late(self._store, record.dataset_name):
+            raise ResourceMissing("Dataset", str(record.dataset_name))
 
     def _earlier(self, name: TrainingName, checked: CheckedRequest, request: TrainingRequest) -> Created | None:
         try:

@@ -16,8 +16,12 @@ from service_kit.errors import DataLost, InvalidRequest, ResourceMissing
 from service_kit.memory_store import MemoryStore
 from service_kit.names import AdapterName
 from tests import bucket_adapters
+from tests.interrupted_store import InterruptedStore
+from tests.unit.trainer.made_things import sweep
+from tests.unit.trainer.trainer_fakes import Clock
 from trainer_service import asked, wire
 from trainer_service.adapters import Adapters
+from trainer_service.deletion import Deletion
 from trainer_service.exporting import Export, Exporting
 
 CAT = AdapterName("default", "cat")
@@ -109,6 +113,22 @@ def test_of_two_exports_at_once_the_first_record_counts_for_both() -> None:
     store = Racing()
     _publish(store)
     assert _exporting(store).export(CAT, "kohya") == store.other
+
+
+@pytest.mark.parametrize("before", ["/blobs/", "/exports/kohya", "/exports/README"])
+def test_an_export_of_an_adapter_that_is_deleted_meanwhile_is_missing_and_leaves_nothing(before: str) -> None:
+    behind = MemoryStore()
+    _publish(behind)
+
+    def delete_and_sweep() -> None:
+        Deletion(behind, Clock()).delete_adapter(CAT, "")
+        sweep(behind)
+
+    store = InterruptedStore(behind, lambda keys: before in keys[-1], delete_and_sweep)
+    with pytest.raises(ResourceMissing, match="deleted meanwhile"):
+        _exporting(store).export(CAT, "kohya")
+    sweep(behind)
+    assert list(behind.keys("")) == [schema.tombstone(CAT.version(1))]
 
 
 def test_the_header_says_what_the_manifest_knows_and_nothing_else() -> None:
