@@ -34,7 +34,7 @@ from personae.events import (
     TrainingEvent,
     Validated,
 )
-from personae.images import AppliedAdapter, GenerationProgress, Image, ImageOrigin, Preview
+from personae.images import AppliedAdapter, GenerationProgress, Image, ImageOrigin, MadeImage, Preview
 from personae.patience import Patience
 from personae.resources import (
     Adapter,
@@ -72,6 +72,7 @@ __all__ = [
     "ImageOrigin",
     "ImageReport",
     "InvalidRequest",
+    "MadeImage",
     "NotBuilt",
     "NotFound",
     "Notice",

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from personae import requests, wire
 from personae.errors import InvalidRequest, Violation
-from personae.images import Image, ImageOrigin
+from personae.images import Image, ImageOrigin, MadeImage
 from personae.pictures import Picture, Sources
 from personae.resources import Adapter, Consent, Dataset, ExportedAdapter, ServedAdapter, TrainingPlan, TrainingRecord
 from personae.v1 import dataset_pb2, inference_pb2, trainer_pb2
@@ -135,6 +135,31 @@ def list_adapters(parent: str, token: str) -> Call[Page[Adapter]]:
     """Reads a page of a project's adapters, or of an adapter's versions."""
     request = trainer_pb2.ListAdaptersRequest(parent=parent, page_token=token)
     return Call("ListAdapters", request, lambda answer: (map(wire.adapter, answer.adapters), answer.next_page_token))
+
+
+def delete_dataset(name: str) -> Call[None]:
+    """Deletes a dataset, by its full name."""
+    return Call("DeleteDataset", trainer_pb2.DeleteDatasetRequest(name=name, request_id=str(uuid4())), _nothing)
+
+
+def delete_training(name: str) -> Call[None]:
+    """Deletes a training, by its full name."""
+    return Call("DeleteTraining", trainer_pb2.DeleteTrainingRequest(name=name, request_id=str(uuid4())), _nothing)
+
+
+def delete_adapter(name: str) -> Call[None]:
+    """Deletes an adapter, by its full name: every version where it names none."""
+    return Call("DeleteAdapter", trainer_pb2.DeleteAdapterRequest(name=name, request_id=str(uuid4())), _nothing)
+
+
+def _nothing(answer: object) -> None:
+    """That it was answered is all there is to know."""
+
+
+def list_images(parent: str, token: str) -> Call[Page[MadeImage]]:
+    """Reads a page of the images that an adapter version or a dataset made."""
+    request = inference_pb2.ListImagesRequest(parent=parent, page_token=token)
+    return Call("ListImages", request, lambda answer: (map(wire.made_image, answer.images), answer.next_page_token))
 
 
 def preload_adapter(name: str, pinned: bool) -> Call[ServedAdapter]:

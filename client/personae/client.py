@@ -1,7 +1,7 @@
 """The client: one method for each thing a caller can want, in the caller's words.
 
 Every method says what to ask (`calls.py`, or a `Stream`) and lets a connection ask it. `personae.aio.Client` has the
-same verbs with the same parameters.
+same verbs with the same parameters. Those that delete are in `removing.py`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from personae.generation_options import GenerationOptions
 from personae.images import Image, ImageOrigin
 from personae.patience import Patience
 from personae.pictures import Sources, gather
+from personae.removing import Removing
 from personae.requests import AdapterChoice, Seeds
 from personae.resources import Adapter, Consent, Dataset, ServedAdapter, TrainingPlan
 from personae.training import Training
@@ -26,7 +27,7 @@ from personae.v1.trainer_pb2_grpc import TrainerServiceStub
 from personae.vocabulary import AdapterFormat
 
 
-class Client:
+class Client(Removing):
     """Trains adapters and generates with them.
 
         with personae.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:

@@ -251,6 +251,11 @@ def image(message: inference_pb2.GenerateResponse.Image, *, index: int, prompt_i
     )
 
 
+def made_image(message: inference_pb2.MadeImage) -> images.MadeImage:
+    """An image in a listing."""
+    return images.MadeImage(message.digest, message.project, message.generation, message.uri)
+
+
 def image_origin(message: inference_pb2.LookUpImageResponse) -> images.ImageOrigin:
     """Where an image came from."""
     return images.ImageOrigin(

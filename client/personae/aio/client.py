@@ -13,6 +13,7 @@ from typing import Self, Unpack
 
 from personae import calls, requests
 from personae.aio.connection import Connection
+from personae.aio.removing import Removing
 from personae.aio.training import Training
 from personae.connection import needed
 from personae.download import Download, PartFile, export_place
@@ -29,7 +30,7 @@ from personae.v1.trainer_pb2_grpc import TrainerServiceStub
 from personae.vocabulary import AdapterFormat
 
 
-class Client:
+class Client(Removing):
     """Trains adapters and generates with them.
 
         async with personae.aio.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:

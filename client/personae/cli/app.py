@@ -7,6 +7,7 @@ import typer
 
 from personae.cli.adapters import adapters, export
 from personae.cli.datasets import datasets
+from personae.cli.deleting import delete
 from personae.cli.generating import generate
 from personae.cli.machine import demo, up
 from personae.cli.settings import KEYS
@@ -21,5 +22,5 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command(epilog=KEYS)(train)
-for command in (watch, generate, adapters, export, datasets, demo):
+for command in (watch, generate, adapters, export, datasets, delete, demo):
     app.command()(command)
