@@ -25,6 +25,7 @@ from inference_service.content_check import ContentCheck
 from inference_service.finishing import Finishing
 from inference_service.host_adapters import HostAdapters
 from inference_service.ledger import Ledger
+from inference_service.made_images import MadeImages
 from inference_service.manifests import Manifests
 from inference_service.metrics import InferenceMetrics
 from inference_service.observed_studio import ObservedStudio
@@ -143,12 +144,13 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     uses = AdapterUses(lambda: datetime.now(UTC))
     adapters = Adapters(manifests, host, uses)
     ledger = Ledger(store, lambda: datetime.now(UTC))
-    finishing = Finishing(store, settings.store.s3_bucket, ledger, check, credentials)
+    made = MadeImages(store, settings.store.s3_bucket)
+    finishing = Finishing(made, ledger, check, credentials)
     read_image = partial(read_dataset_image, store)
     studio = Studio(served, adapters, admission, finishing, time.monotonic, read_image)
     served_adapters = ServedAdapters(served, adapters, uses, host, cache)
     counted = InferenceMetrics(metrics.registry, admission, engines, adapters, host, cache)
-    servicer = InferenceServicer(ObservedStudio(studio, counted), served_adapters, ledger)
+    servicer = InferenceServicer(ObservedStudio(studio, counted), served_adapters, ledger, made)
 
     def add_services(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(servicer, server)

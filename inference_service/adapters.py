@@ -77,6 +77,10 @@ class Adapters:
             blob = schema.adapter_blob(manifest.name, file.digest)
             try:
                 content = await asyncio.wrap_future(self._host.load(key, blob, engine.read_adapter))
+            except DataLost:
+                # Of a deleted adapter the file goes too; what is still remembered of it may be four seconds old.
+                await asyncio.shield(asyncio.wrap_future(self._manifests.read(manifest.name)))
+                raise
             except AdapterInvalid as error:
                 raise PreconditionUnmet(
                     "ADAPTER_INVALID", str(manifest.name), f"the file of adapter {manifest.name} is not usable: {error}"

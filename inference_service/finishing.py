@@ -15,10 +15,10 @@ from inference_service.events import FinishedImage
 from inference_service.generation import GenerationRequest
 from inference_service.image_file import Provenance, encode, media_type
 from inference_service.ledger import Ledger, LedgerAdapter, Making
-from service_kit import schema
+from inference_service.made_images import MadeImages, Source
 from service_kit.call_context import span
+from service_kit.made_image import MadeImageEntry
 from service_kit.names import ProjectName
-from service_kit.store import ObjectStore
 
 if TYPE_CHECKING:
     # Its libraries are loaded where images are signed, and nowhere else.
@@ -35,26 +35,34 @@ class Origin:
     base_model_digest: str
     adapters: tuple[AppliedAdapter, ...]
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What the images are made of, and whose deletion takes them along."""
+        start = self.request.start
+        pictures = (start.image.dataset,) if start is not None and start.image is not None else ()
+        return (*(adapter.name for adapter in self.adapters), *pictures)
+
 
 class Finishing:
-    """Finishes pictures, any number at once. `bucket` names the store's. With `credentials` it signs their files."""
+    """Finishes pictures, any number at once. With `credentials` it signs their files."""
 
     def __init__(
         self,
-        store: ObjectStore,
-        bucket: str,
+        made: MadeImages,
         ledger: Ledger,
         check: ContentCheck | None,
         credentials: "ContentCredentials | None" = None,
     ) -> None:
-        self._store = store
-        self._bucket = bucket
+        self._made = made
         self._ledger = ledger
         self._check = check
         self._credentials = credentials
 
     async def finish(self, picture: Picture, origin: Origin) -> FinishedImage:
-        """The image as it is sent. Raises StoreUnavailable, or what the checker raises."""
+        """The image as it is sent.
+
+        Raises StoreUnavailable, ResourceMissing where what it was made of is deleted, or what the checker raises.
+        """
         with span("finish image", index=picture.task.index):
             if self._check and await self._check.refuses(picture.pixels_HWC):
                 height, width = picture.pixels_HWC.shape[:2]
@@ -68,11 +76,18 @@ class Finishing:
         if self._credentials:
             content = self._credentials.sign(content, request.file_format)
         digest = hashlib.sha256(content).hexdigest()
+        kept = request.delivery == "bucket"
+        made = MadeImageEntry(
+            digest=digest,
+            project=origin.project.project,
+            generation=origin.generation,
+            index=picture.task.index,
+            suffix=request.file_format if kept else "",
+        )
         uri = ""
-        if request.delivery == "bucket":
-            key = schema.generated_image(origin.project, origin.generation, picture.task.index, request.file_format)
-            self._store.put(key, content)
-            uri, content = f"s3://{self._bucket}/{key}", b""
+        self._made.note(origin.sources, made)
+        if kept:
+            uri, content = self._made.keep(origin.sources, made, content), b""
         self._ledger.note(origin.project, digest, _making(origin))
         height, width = picture.pixels_HWC.shape[:2]
         return FinishedImage(picture.task, width, height, media_type(request.file_format), digest, content, uri)

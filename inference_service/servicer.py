@@ -10,6 +10,7 @@ from typing import Any
 
 from inference_service import wire
 from inference_service.ledger import Ledger
+from inference_service.made_images import MadeImages
 from inference_service.served_adapters import ServedAdapters
 from inference_service.studio import Studio
 from personae.v1 import inference_pb2 as pb
@@ -19,10 +20,11 @@ from personae.v1.inference_pb2_grpc import InferenceServiceServicer
 class InferenceServicer(InferenceServiceServicer):
     """See inference.proto."""
 
-    def __init__(self, studio: Studio, served_adapters: ServedAdapters, ledger: Ledger) -> None:
+    def __init__(self, studio: Studio, served_adapters: ServedAdapters, ledger: Ledger, made: MadeImages) -> None:
         self._studio = studio
         self._served_adapters = served_adapters
         self._ledger = ledger
+        self._made = made
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[pb.GenerateResponse]:
         async with aclosing(self._studio.generate(wire.to_draft(request), context.time_remaining())) as events:
@@ -44,3 +46,9 @@ class InferenceServicer(InferenceServiceServicer):
 
     async def LookUpImage(self, request: pb.LookUpImageRequest, context: Any) -> pb.LookUpImageResponse:
         return wire.from_ledger(await asyncio.to_thread(self._ledger.look_up, request.project, request.digest))
+
+    async def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
+        page = request.parent, request.page_size, request.page_token
+        images, token = await asyncio.to_thread(self._made.page, *page)
+        made = [wire.made_image(image, self._made.uri(image)) for image in images]
+        return pb.ListImagesResponse(images=made, next_page_token=token)

@@ -18,6 +18,7 @@ from inference_service.served_adapters import Residency, ServedAdapter
 from inference_service.start_pictures import Start, StartDraft
 from inference_service.studio import ServedBaseModel
 from personae.v1 import inference_pb2 as pb
+from service_kit.made_image import MadeImageEntry
 
 _SCHEDULERS: dict[SchedulerName, "pb.Scheduler.ValueType"] = {
     "ddim": pb.SCHEDULER_DDIM,
@@ -151,6 +152,11 @@ def from_ledger(entry: LedgerEntry) -> pb.LookUpImageResponse:
         base_model=entry.base_model,
         base_model_digest=entry.base_model_digest,
     )
+
+
+def made_image(image: MadeImageEntry, uri: str) -> pb.MadeImage:
+    """An image that was made here, as callers see it."""
+    return pb.MadeImage(digest=image.digest, project=image.project, generation=image.generation, uri=uri)
 
 
 def _effective_request(request: GenerationRequest) -> pb.GenerateRequest:

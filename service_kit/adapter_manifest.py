@@ -1,14 +1,15 @@
 """The adapter manifest: what a worker publishes and both services read. Its existence is the adapter's."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from service_kit import schema
 from service_kit.document import Document
 from service_kit.names import AdapterName, AdapterVersionName
 from service_kit.store import ObjectMissing, ObjectStore
+from service_kit.tombstone import is_deleted
 
 ADAPTER_FILE = "adapter.safetensors"
 Targets = Literal["attention", "attention_and_convolution", "all"]
@@ -35,6 +36,24 @@ class EvaluationEntry(BaseModel):
     obedience: float | None = None
     memorisation: float | None = None
     diversity: float | None = None
+
+
+class ConsentEntry(BaseModel):
+    """Who gave the right to learn from pictures, and for what; `dataset.proto` says more."""
+
+    model_config = ConfigDict(frozen=True)
+
+    given_by: str
+    purpose: str
+    evidence: str = ""
+
+
+def _from_sentence(kept: object) -> object:
+    return ConsentEntry(given_by="", purpose="", evidence=kept) if kept and isinstance(kept, str) else kept or None
+
+
+KeptConsent = Annotated[ConsentEntry | None, BeforeValidator(_from_sentence)]
+"""As it is kept in documents; those that are older than datasets' consents hold one sentence, which is its evidence."""
 
 
 class AdapterReservation(Document):
@@ -79,7 +98,7 @@ class AdapterManifest(Document):
     chosen_step: int = 0
     validation_loss: float | None = None
     licence: str = ""
-    consent: str = ""
+    consent: KeptConsent = None
 
     @property
     def name(self) -> AdapterVersionName:
@@ -107,16 +126,16 @@ def read_reservation(store: ObjectStore, name: AdapterVersionName) -> AdapterRes
 
 
 def is_abandoned(store: ObjectStore, name: AdapterVersionName) -> bool:
-    """Whether a reserved version will never exist, because its training failed or was cancelled."""
+    """Whether a taken version will never exist, because its training failed or was cancelled, or it was deleted."""
     try:
         store.get(schema.adapter_abandonment(name))
     except ObjectMissing:
-        return False
+        return is_deleted(store, name)
     return True
 
 
 def versions(store: ObjectStore, name: AdapterName) -> list[int]:
-    """Version numbers that are reserved or published, ascending."""
+    """Version numbers that are reserved, published or deleted, ascending."""
     return sorted(schema.version_of_folder(folder) for folder in store.folders(schema.adapter_versions_prefix(name)))
 
 

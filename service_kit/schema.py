@@ -40,6 +40,16 @@ def dataset_mask(name: DatasetName, digest: str) -> str:
     return f"{name}/masks/{digest}.png"
 
 
+def dataset_trainings_prefix(name: DatasetName) -> str:
+    """An entry for each training on the dataset, by id: what its deletion follows."""
+    return f"{name}/trainings/"
+
+
+def dataset_training(name: DatasetName, training: str) -> str:
+    """Which adapter version a training on the dataset reserved. Created before the training; outlives it."""
+    return f"{dataset_trainings_prefix(name)}{training}.json"
+
+
 # Trainings. Created by TrainerService, then written by whoever holds the lease.
 
 
@@ -177,6 +187,50 @@ def _version_folder(name: AdapterVersionName) -> str:
     return f"{adapter_versions_prefix(name.adapter_name)}{name.version:0{_VERSION_DIGITS}d}/"
 
 
+# Deletions. Written by TrainerService, and by whoever finds out that it wrote into something deleted.
+
+Deletable = DatasetName | TrainingName | AdapterVersionName
+"""What has a tombstone of its own. An adapter is deleted version by version."""
+
+
+def folder(name: Deletable) -> str:
+    """Where everything of a resource lies."""
+    return _version_folder(name) if isinstance(name, AdapterVersionName) else f"{name}/"
+
+
+def tombstone(name: Deletable) -> str:
+    """Says that the resource was deleted, when and by which request. Created once, never deleted."""
+    return f"{folder(name)}tombstone.json"
+
+
+def deletions_prefix() -> str:
+    """An entry for each deletion that is not through: what sweeps look at."""
+    return "deletions/"
+
+
+def deletion_entry(name: Deletable, nonce: str) -> str:
+    """Has a deleted resource swept. Empty body; written before the tombstone, deleted when nothing is left.
+
+    nonce: whoever wrote late adds an entry of its own, so that the sweep of an earlier one does not take it along.
+    """
+    match name:
+        case DatasetName(project, dataset):
+            stem = f"{project}.datasets.{dataset}"
+        case TrainingName(project, training):
+            stem = f"{project}.trainings.{training}"
+        case AdapterVersionName(project, adapter, version):
+            stem = f"{project}.adapters.{adapter}.{version}"
+    return f"{deletions_prefix()}{stem}.{nonce}"
+
+
+def deleted_of_entry(key: str) -> Deletable:
+    """The resource that a deletion's entry stands for."""
+    project, collection, own, *rest = key.removeprefix(deletions_prefix()).split(".")
+    if collection == "adapters":
+        return AdapterVersionName(project, own, int(rest[0]))
+    return DatasetName(project, own) if collection == "datasets" else TrainingName(project, own)
+
+
 # Images. Written by InferenceService.
 
 
@@ -186,6 +240,16 @@ def image_ledger_entry(project: ProjectName, digest: str) -> str:
     Created once, before the image is sent; never changed: the first to make a file stays.
     """
     return f"{project}/images/{digest}.json"
+
+
+def made_images_prefix(name: DatasetName | AdapterVersionName) -> str:
+    """An entry for each image that was made with an adapter version, or from a dataset's pictures, by its hash."""
+    return f"{folder(name)}made/"
+
+
+def made_image(name: DatasetName | AdapterVersionName, image_id: str) -> str:
+    """Where such an image lies. Created once, before the image; read by ListImages and by deletions."""
+    return f"{made_images_prefix(name)}{image_id}.json"
 
 
 def generated_image(project: ProjectName, generation_id: str, index: int, suffix: str) -> str:

@@ -18,6 +18,7 @@ from service_kit.store_at_start import connect_verified_store
 from service_kit.traces import open_traces
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
+from trainer_service.deletion import Deletion
 from trainer_service.dispatcher import Dispatcher
 from trainer_service.exporting import Exporting
 from trainer_service.gpus import gpu_of_each_worker, visible_gpus
@@ -25,6 +26,7 @@ from trainer_service.importing import Importing
 from trainer_service.metrics import TrainerMetrics
 from trainer_service.servicer import TrainerServicer
 from trainer_service.settings import OTHER_PROCESSES, TrainerSettings
+from trainer_service.sweeping import Sweeping
 from trainer_service.trainings import Trainings
 from trainer_service.watching import Watching
 
@@ -74,20 +76,26 @@ async def main() -> None:
         lambda entry, prompt: tokens[entry.name].count(prompt),
         now,
         settings.trainer_project_trainings,
+        settings.trainer_require_consent,
     )
     gpus = gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ))
     dispatcher = Dispatcher(store, gpus, now, TrainerMetrics(metrics.registry))
     adapters, watching = Adapters(store), Watching(store, trainings, stopping)
-    exporting, importing = Exporting(store, adapters, base_models), Importing(store, base_models, now)
-    servicer = TrainerServicer(datasets, trainings, adapters, exporting, importing, watching, dispatcher)
+    exporting = Exporting(store, adapters, base_models)
+    importing = Importing(store, base_models, now, settings.trainer_require_consent)
+    deletion, sweeping = Deletion(store, now), Sweeping(store)
+    servicer = TrainerServicer(
+        datasets, trainings, adapters, exporting, importing, watching, dispatcher, deletion, sweeping
+    )
 
     async def hand_over() -> None:
         await stopping.wait()
-        await dispatcher.stop(settings.trainer_drain_s)
+        await asyncio.gather(dispatcher.stop(settings.trainer_drain_s), sweeping.stop())
 
     # Workers hand over while calls drain, so that both together take no longer than the setting says.
     handing_over = asyncio.create_task(hand_over())
     dispatcher.start()
+    sweeping.start()
     try:
         await serve_until_stopped(
             endpoint,

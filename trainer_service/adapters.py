@@ -16,6 +16,7 @@ from service_kit.document import Document
 from service_kit.errors import DataLost, ResourceMissing, SequenceOutOfRange
 from service_kit.names import AdapterName, AdapterVersionName, ProjectName
 from service_kit.store import ObjectMissing, ObjectStore
+from service_kit.tombstone import is_deleted
 from trainer_service.paging import PageRequest, page_of_ids
 
 CHUNK_BYTES = 1024 * 1024
@@ -78,13 +79,18 @@ class Adapters:
         return OpenArtifact(manifest, entry)
 
     def read(self, artifact: OpenArtifact, offset: int) -> Iterator[bytes]:
-        """Bytes from an offset, in chunks; the hash is checked when reading from the start. Raises DataLost."""
+        """Bytes from an offset, in chunks; the hash is checked when reading from the start.
+
+        Raises DataLost, or ResourceMissing where the adapter is deleted meanwhile.
+        """
         key = schema.adapter_blob(artifact.manifest.name, artifact.entry.digest)
         total, position = hashlib.sha256(), offset
         while position < artifact.entry.size_bytes:
             try:
                 chunk = self._store.get_range(key, position, CHUNK_BYTES)
             except ObjectMissing:
+                if is_deleted(self._store, artifact.manifest.name):
+                    raise ResourceMissing("Adapter", str(artifact.manifest.name), "it was deleted meanwhile") from None
                 chunk = b""
             if not chunk:
                 raise DataLost(f"{artifact.manifest.name}: {artifact.entry.artifact_id} is missing or cut short")

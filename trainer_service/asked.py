@@ -7,10 +7,11 @@ from typing import TypeVar
 
 from base_models.adapter_export import KeyNames
 from personae.v1 import adapter_pb2, trainer_pb2
+from service_kit.adapter_manifest import ConsentEntry
 from service_kit.errors import InvalidRequest, Violation, Violations
 from service_kit.names import AdapterName, AdapterVersionName, MalformedName, ProjectName, parse_adapter
 from trainer_service.enum_words import word
-from trainer_service.import_request import ImportChunk, ImportConsent, ImportHeader, ImportPart
+from trainer_service.import_request import ImportChunk, ImportHeader, ImportPart
 from trainer_service.training_request import TrainingRequest
 from trainer_service.upload import Chunk, Header, ImageStart, Part
 
@@ -55,6 +56,14 @@ def upload_part(message: trainer_pb2.UploadImagesRequest) -> Part:
     raise InvalidRequest([Violation("part", "found none; allowed is header, image or chunk")])
 
 
+def consent(message: trainer_pb2.CreateDatasetRequest | trainer_pb2.ImportAdapterRequest.Header) -> ConsentEntry | None:
+    """The consent that came with a request; None where none did."""
+    if not message.HasField("consent"):
+        return None
+    said = message.consent
+    return ConsentEntry(given_by=said.given_by, purpose=said.purpose, evidence=said.evidence)
+
+
 def training_request(message: trainer_pb2.CreateTrainingRequest) -> TrainingRequest:
     """What the caller asks for; fields that are not set stay out of `config`."""
     training, given, unknown = message.training, {}, []
@@ -78,7 +87,6 @@ def training_request(message: trainer_pb2.CreateTrainingRequest) -> TrainingRequ
         new_version=message.new_version,
         unknown_enums=tuple(unknown),
         licence=training.licence,
-        consent=training.consent,
     )
 
 
@@ -101,7 +109,6 @@ def import_part(message: trainer_pb2.ImportAdapterRequest) -> ImportPart:
     match message.WhichOneof("part"):
         case "header":
             header = message.header
-            said = header.consent if header.HasField("consent") else None
             return ImportHeader(
                 parent=header.parent,
                 adapter_id=header.adapter_id,
@@ -111,7 +118,7 @@ def import_part(message: trainer_pb2.ImportAdapterRequest) -> ImportPart:
                 request_id=header.request_id,
                 class_noun=header.class_noun,
                 licence=header.licence,
-                consent=said and ImportConsent(said.given_by, said.purpose, said.evidence),
+                consent=consent(header),
             )
         case "chunk":
             return ImportChunk(message.chunk)

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
+from service_kit.adapter_manifest import KeptConsent
 from service_kit.document import Document
 from service_kit.names import DatasetName
 from service_kit.picture_file import same_proportions
@@ -28,6 +29,7 @@ class DatasetRecord(Document):
     created_at: datetime
     updated_at: datetime
     images: tuple[ImageEntry, ...] = ()
+    consent: KeptConsent = None
 
     @property
     def name(self) -> DatasetName:

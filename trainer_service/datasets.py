@@ -8,9 +8,12 @@ from datetime import datetime
 from pathlib import PurePosixPath
 
 from service_kit import schema
+from service_kit.adapter_manifest import ConsentEntry
 from service_kit.errors import ResourceExists, ResourceMissing, Violations, WriteConflict
 from service_kit.names import DatasetName, MalformedName, ProjectName, check_id
 from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, ObjectStore
+from service_kit.tombstone import is_deleted, wrote_too_late
+from trainer_service.consent import check_consent
 from trainer_service.dataset_record import MAX_IMAGES, DatasetRecord
 from trainer_service.image_entry import ImageEntry, image_entry, is_mask
 from trainer_service.paging import PageRequest, page_of_ids
@@ -29,7 +32,9 @@ class Datasets:
         self._store = store
         self._now = now
 
-    def create(self, parent: str, dataset_id: str, request_id: str, incoming_id: str) -> DatasetRecord:
+    def create(
+        self, parent: str, dataset_id: str, request_id: str, incoming_id: str, consent: ConsentEntry | None = None
+    ) -> DatasetRecord:
         """Make a dataset: empty, or from the pictures under an incoming folder."""
         violations = Violations()
         project = ProjectName("")
@@ -44,14 +49,18 @@ class Datasets:
             except MalformedName as error:
                 violations.add(field, str(error))
         check_request_id(request_id, violations)
+        check_consent(consent, "consent", violations)
         violations.raise_if_any()
         name = DatasetName(project.project, dataset_id or derived_id("dataset", project.project, request_id))
+        if is_deleted(self._store, name):
+            raise _deleted(name)
         record = DatasetRecord(
             project=name.project,
             dataset=name.dataset,
             request_id=request_id,
             created_at=self._now(),
             updated_at=self._now(),
+            consent=consent,
         )
         entries = [self.keep(name, image) for image in self._incoming(project, incoming_id)] if incoming_id else []
         record = record.with_images(entries, self._now())
@@ -60,8 +69,14 @@ class Datasets:
         except ObjectExists:
             stored = self.get(name)
             if request_id and stored.request_id == request_id:
+                if stored.consent != consent:
+                    hint = "this request_id came with another body before; use a new one"
+                    raise ResourceExists("Dataset", str(name), hint, "REQUEST_ID_REUSED") from None
                 return stored
             raise ResourceExists("Dataset", str(name), "choose another dataset_id, or use this one") from None
+        if wrote_too_late(self._store, name):
+            self._store.delete(schema.dataset_record(name))
+            raise _deleted(name)
         self._discard_unused(record, entries)
         return record
 
@@ -155,6 +170,10 @@ class Datasets:
             text = self._store.get_range(str(key.with_suffix(".txt")), 0, 4 * MAX_CAPTION_CHARACTERS)
             caption = text.decode("utf-8", errors="replace").strip()[:MAX_CAPTION_CHARACTERS]
         return UploadedImage(key.name, caption, body)
+
+
+def _deleted(name: DatasetName) -> ResourceExists:
+    return ResourceExists("Dataset", str(name), "it was deleted, so its id stays taken; choose another", "DELETED")
 
 
 def _key(name: DatasetName, entry: ImageEntry) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
+from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
 
@@ -144,9 +145,8 @@ class Dispatcher:
         watch = LeaseWatch()
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            with contextlib.suppress(StoreError, ResourceMissing):
-                record, etag = await asyncio.to_thread(self._records.read, name)
-                if record.holder == worker.holder and watch.is_stale(name, etag, time.monotonic()):
+            with contextlib.suppress(StoreError):
+                if watch.is_stale(name, await asyncio.to_thread(self._renewal, worker, name), time.monotonic()):
                     _logger.error("%s lives and renews no lease; it is killed", worker.holder)
                     self._metrics.frozen.inc()
                     worker.kill()
@@ -156,6 +156,15 @@ class Dispatcher:
         oldest_ms = min((found.created_ms for found in free), default=None)
         waited_s = 0.0 if oldest_ms is None else self._now().timestamp() - oldest_ms / 1000
         self._metrics.looked(len(free), max(0.0, waited_s))
+
+    def _renewal(self, worker: WarmWorker, name: TrainingName) -> str:
+        """What is different after each renewal, and while the worker holds no lease that it could renew."""
+        try:
+            record, etag = self._records.read(name)
+        except ResourceMissing:
+            # Deleted: the worker should be leaving.
+            return "deleted"
+        return etag if record.holder == worker.holder else uuid4().hex
 
     async def _next_training(self) -> _Free:
         async with self._looking:

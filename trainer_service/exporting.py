@@ -12,8 +12,10 @@ from base_models.architecture import read_architecture
 from base_models.catalog import BaseModelEntry
 from service_kit import schema
 from service_kit.adapter_manifest import ADAPTER_FILE, AdapterManifest, ArtifactEntry
+from service_kit.errors import ResourceMissing
 from service_kit.names import AdapterName, AdapterVersionName
 from service_kit.store import ObjectExists, ObjectStore
+from service_kit.tombstone import wrote_too_late
 from trainer_service.adapters import EXPORTS, Adapters, ExportRecord, read_export
 from trainer_service.export_header import export_header
 from trainer_service.model_card import model_card
@@ -49,6 +51,8 @@ class Exporting:
         card = read_export(self._store, manifest.name, _CARD)
         if card is None:
             card = self._keep(manifest, _CARD, "text/markdown", model_card(manifest).encode())
+        if wrote_too_late(self._store, manifest.name):
+            raise ResourceMissing("Adapter", str(manifest.name), "it was deleted meanwhile")
         return Export(manifest.name, file, card)
 
     def _derive(self, manifest: AdapterManifest, key_names: KeyNames) -> bytes:

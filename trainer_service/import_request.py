@@ -6,11 +6,13 @@ Its one rule: a header is checked whole before the first byte of the file is tak
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from base_models.catalog import BaseModelEntry
+from service_kit.adapter_manifest import ConsentEntry
 from service_kit.errors import InvalidRequest, PreconditionUnmet, Violation, Violations
 from service_kit.names import AdapterName, MalformedName, ProjectName, check_id
+from trainer_service.consent import check_consent
 from trainer_service.request_id import check_request_id
 from trainer_service.training_request import (
     DEFAULT_TRIGGER_WORD,
@@ -21,21 +23,6 @@ from trainer_service.training_request import (
 from trainer_service.upload import MAX_CHUNK_BYTES
 
 MAX_FILE_BYTES = 1024 * 1024 * 1024
-_MAX_GIVEN_BY = 200
-_MAX_PURPOSE = 500
-_MAX_EVIDENCE = 500
-
-
-@dataclass(frozen=True)
-class ImportConsent:
-    """Who gave the right to learn from the pictures behind a file, for what, and where that is recorded."""
-
-    given_by: str
-    purpose: str
-    evidence: str
-
-    def __str__(self) -> str:
-        return f"{self.given_by}: {self.purpose}" + (f" ({self.evidence})" if self.evidence else "")
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,7 @@ class ImportHeader:
     request_id: str
     class_noun: str
     licence: str
-    consent: ImportConsent | None
+    consent: ConsentEntry | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +61,7 @@ class CheckedImport:
     new_version: bool
     request_id: str
     licence: str
-    consent: ImportConsent | None
+    consent: ConsentEntry | None
 
     def digest(self, file_digest: str) -> str:
         """Equal for imports that ask for the same. file_digest: SHA-256 (hex) of the file."""
@@ -85,7 +72,7 @@ class CheckedImport:
             self.class_noun,
             self.new_version,
             self.licence,
-            self.consent and asdict(self.consent),
+            self.consent and self.consent.model_dump(),
             file_digest,
         ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
@@ -112,8 +99,7 @@ def check_import(header: ImportHeader, allowed: Mapping[str, BaseModelEntry]) ->
     class_noun = header.class_noun or (entry.class_noun if entry else "")
     check_class_noun(class_noun, "header.class_noun", violations)
     check_licence(header.licence, "header.licence", violations)
-    if header.consent is not None:
-        _check_consent(header.consent, violations)
+    check_consent(header.consent, "header.consent", violations)
     violations.raise_if_any()
     assert entry is not None  # noted as a violation above
     return CheckedImport(
@@ -126,16 +112,6 @@ def check_import(header: ImportHeader, allowed: Mapping[str, BaseModelEntry]) ->
         header.licence,
         header.consent,
     )
-
-
-def _check_consent(consent: ImportConsent, violations: Violations) -> None:
-    for name, text, least, most in (
-        ("given_by", consent.given_by, 1, _MAX_GIVEN_BY),
-        ("purpose", consent.purpose, 1, _MAX_PURPOSE),
-        ("evidence", consent.evidence, 0, _MAX_EVIDENCE),
-    ):
-        fits = text.isprintable() and len(text.strip()) >= least and len(text) <= most
-        violations.check(fits, f"header.consent.{name}", text, f"{least} to {most} printable characters")
 
 
 class ImportStream:

@@ -35,6 +35,7 @@ from service_kit.document import Document
 from service_kit.errors import InvalidRequest, ResourceExists, TryLater, Violation
 from service_kit.names import AdapterName, AdapterVersionName, ProjectName
 from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
+from trainer_service.consent import require_consent
 from trainer_service.import_request import CheckedImport, ImportPart, ImportStream, invalid_file
 from trainer_service.request_id import derived_id
 from trainer_service.versions import free_version, reserve_version
@@ -54,14 +55,22 @@ class ImportRecord(Document):
 
 
 class Importing:
-    """Takes in files. `base_models` are those that are allowed; `now` gives the time in UTC."""
+    """Takes in files. `base_models` are those that are allowed; `now` gives the time in UTC.
+
+    require_consent: take none that nobody agreed to.
+    """
 
     def __init__(
-        self, store: ObjectStore, base_models: Mapping[str, BaseModelEntry], now: Callable[[], datetime]
+        self,
+        store: ObjectStore,
+        base_models: Mapping[str, BaseModelEntry],
+        now: Callable[[], datetime],
+        require_consent: bool = False,
     ) -> None:
         self._store = store
         self._base_models = base_models
         self._now = now
+        self._require_consent = require_consent
         self._at_work = 0
         self._converting = threading.Lock()
         # Of base models, whose files are large and do not change.
@@ -98,6 +107,8 @@ class Importing:
             self._at_work -= 1
 
     def _check_free(self, checked: CheckedImport) -> None:
+        if self._require_consent:
+            require_consent(checked.consent, str(checked.adapter), "set header.consent")
         free_version(self._store, checked.adapter, self._claim(checked), checked.new_version, self._now())
 
     def _publish(self, checked: CheckedImport, file: IO[bytes], file_digest: str) -> AdapterManifest:
@@ -149,7 +160,7 @@ class Importing:
                 ),
             ),
             licence=checked.licence,
-            consent=str(checked.consent or ""),
+            consent=checked.consent,
         )
         try:
             self._store.create(schema.adapter_manifest(name), manifest.to_json())

@@ -15,11 +15,13 @@ from service_kit.names import (
 from trainer_service import asked, wire
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
+from trainer_service.deletion import Deletion
 from trainer_service.dispatcher import Dispatcher
 from trainer_service.exporting import Exporting
 from trainer_service.importing import Importing
 from trainer_service.intake import receive_images
 from trainer_service.paging import PageRequest
+from trainer_service.sweeping import Sweeping
 from trainer_service.trainings import Trainings
 from trainer_service.watching import Heartbeat, Watching
 
@@ -36,6 +38,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         importing: Importing,
         watching: Watching,
         dispatcher: Dispatcher,
+        deletion: Deletion,
+        sweeping: Sweeping,
     ) -> None:
         self._datasets = datasets
         self._trainings = trainings
@@ -44,13 +48,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._importing = importing
         self._watching = watching
         self._dispatcher = dispatcher
+        self._deletion = deletion
+        self._sweeping = sweeping
 
     async def CreateDataset(
         self, request: pb.CreateDatasetRequest, context: grpc.aio.ServicerContext
     ) -> pb.CreateDatasetResponse:
-        record = await asyncio.to_thread(
-            self._datasets.create, request.parent, request.dataset_id, request.request_id, request.incoming_id
-        )
+        ids = request.parent, request.dataset_id, request.request_id, request.incoming_id
+        record = await asyncio.to_thread(self._datasets.create, *ids, asked.consent(request))
         return pb.CreateDatasetResponse(dataset=wire.dataset(record))
 
     async def UploadImages(
@@ -74,6 +79,16 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         records, token = await asyncio.to_thread(self._datasets.page, project, page)
         datasets = [wire.dataset(record, with_images=False) for record in records]
         return pb.ListDatasetsResponse(datasets=datasets, next_page_token=token)
+
+    async def DeleteDataset(
+        self, request: pb.DeleteDatasetRequest, context: grpc.aio.ServicerContext
+    ) -> pb.DeleteDatasetResponse:
+        name = asked.parsed(DatasetName, request.name, "name")
+        trainings = await asyncio.to_thread(self._deletion.delete_dataset, name, request.request_id)
+        self._sweeping.poke()
+        for training in trainings:
+            await self._dispatcher.cancel(training)
+        return pb.DeleteDatasetResponse()
 
     async def CreateTraining(
         self, request: pb.CreateTrainingRequest, context: grpc.aio.ServicerContext
@@ -104,6 +119,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         await self._dispatcher.cancel(name)
         return pb.CancelTrainingResponse(training=wire.training(record))
 
+    async def DeleteTraining(
+        self, request: pb.DeleteTrainingRequest, context: grpc.aio.ServicerContext
+    ) -> pb.DeleteTrainingResponse:
+        name = asked.parsed(TrainingName, request.name, "name")
+        await asyncio.to_thread(self._deletion.delete_training, name, request.request_id)
+        self._sweeping.poke()
+        return pb.DeleteTrainingResponse()
+
     async def WatchTraining(
         self, request: pb.WatchTrainingRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.WatchTrainingResponse]:
@@ -127,6 +150,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         page = PageRequest(request.page_size, request.page_token)
         manifests, token = await asyncio.to_thread(self._adapters.page, parent, page)
         return pb.ListAdaptersResponse(adapters=[wire.adapter(found) for found in manifests], next_page_token=token)
+
+    async def DeleteAdapter(
+        self, request: pb.DeleteAdapterRequest, context: grpc.aio.ServicerContext
+    ) -> pb.DeleteAdapterResponse:
+        name = asked.adapter_name(request.name, "name")
+        await asyncio.to_thread(self._deletion.delete_adapter, name, request.request_id)
+        self._sweeping.poke()
+        return pb.DeleteAdapterResponse()
 
     async def ExportAdapter(
         self, request: pb.ExportAdapterRequest, context: grpc.aio.ServicerContext

@@ -76,5 +76,7 @@ class TrainerSettings(BaseModel):
     trainer_stage_patience: StagePatience = 1.0
     """Factor, above 0 and at most 100, on how long each stage of a training may give no sign of life before its worker
     is given up: 5 to 30 minutes, by stage (`worker/watchdog.py`). Raise it where a single step takes longer."""
+    trainer_require_consent: bool = False
+    """Whether a dataset must say who gave the right to learn from its pictures before a training may start on it."""
     judges: JudgeSettings = JudgeSettings()
     """For the workers, which inherit this environment; checked here so that a wrong folder stops the start."""

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from service_kit.adapter_manifest import KeptConsent
 from service_kit.document import Document
 from service_kit.names import AdapterName, AdapterVersionName, DatasetName, TrainingName
 from trainer_service.events import Failure
@@ -45,6 +46,12 @@ class TrainingDataset(Document):
     images: tuple[TrainingImage, ...]
 
 
+class DatasetTraining(Document):
+    """Kept with a dataset for each training on it: the name of the adapter version that it reserved."""
+
+    adapter: str
+
+
 class TrainingRecord(Document):
     """A training as stored. `holder` is empty while no worker has it."""
 
@@ -72,7 +79,9 @@ class TrainingRecord(Document):
     renewed_at: datetime | None = None
     fruitless_takes: int = 0
     licence: str = ""
-    consent: str = ""
+    consent: KeptConsent = None
+    deleted: bool = False
+    """It counts as missing; the record stays until nobody can hold its lease any more."""
     traceparent: str = ""
     """W3C trace context of the call that created it; empty where nobody traced that."""
 

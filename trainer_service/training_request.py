@@ -15,7 +15,6 @@ DEFAULT_TRIGGER_WORD = "sks"
 _MAX_TRIGGER = 32
 _MAX_CLASS_NOUN = 64
 _MAX_LICENCE = 200
-_MAX_CONSENT = 500
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class TrainingRequest:
     new_version: bool
     unknown_enums: tuple[tuple[str, int], ...] = ()
     licence: str = ""
-    consent: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,6 @@ class CheckedRequest:
     class_noun: str
     config: dict[str, int | float | str | bool | tuple[str, ...]] = field(default_factory=dict)
     licence: str = ""
-    consent: str = ""
 
     def digest(self, new_version: bool) -> str:
         """Equal for requests that ask for the same training."""
@@ -61,9 +58,9 @@ class CheckedRequest:
             dict(sorted(self.config.items())),
             new_version,
         ]
-        # Left out where empty, so that requests from before there were such fields keep their digest.
-        if self.licence or self.consent:
-            asked += [self.licence, self.consent]
+        # Left out where empty, so that requests from before there was such a field keep their digest.
+        if self.licence:
+            asked.append(self.licence)
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
@@ -96,12 +93,6 @@ def check_request(request: TrainingRequest, allowed: Mapping[str, BaseModelEntry
     class_noun = request.class_noun or (entry.class_noun if entry else "")
     check_class_noun(class_noun, "training.class_noun", violations)
     check_licence(request.licence, "training.licence", violations)
-    violations.check(
-        request.consent.isprintable() and len(request.consent) <= _MAX_CONSENT,
-        "training.consent",
-        request.consent[:80],
-        f"at most {_MAX_CONSENT} printable characters",
-    )
     for unknown_field, value in request.unknown_enums:
         violations.check(False, unknown_field, value, "a value that the contract names")
     if entry is not None:
@@ -116,7 +107,6 @@ def check_request(request: TrainingRequest, allowed: Mapping[str, BaseModelEntry
         class_noun,
         dict(request.config),
         request.licence,
-        request.consent,
     )
 
 

@@ -18,12 +18,11 @@ class TrainingStore:
         self._store = store
 
     def read(self, name: TrainingName) -> tuple[TrainingRecord, str]:
-        """A record and its ETag. Raises ResourceMissing."""
-        try:
-            stored = self._store.get(schema.training_record(name))
-        except ObjectMissing:
-            raise ResourceMissing("Training", str(name)) from None
-        return TrainingRecord.from_json(stored.body), stored.etag
+        """A record and its ETag. Raises ResourceMissing, also for a deleted one."""
+        found = self._read(name)
+        if found is None or found[0].deleted:
+            raise ResourceMissing("Training", str(name))
+        return found
 
     def create(self, record: TrainingRecord) -> None:
         """Store a new record. Raises ObjectExists."""
@@ -49,6 +48,27 @@ class TrainingStore:
             except ObjectChanged:
                 continue
         raise WriteConflict(f"other writers of {name} kept winning")
+
+    def hide(self, name: TrainingName) -> TrainingRecord | None:
+        """Mark a record as deleted, so that it counts as missing and its holder stops; None where there is none."""
+        for _ in range(_ATTEMPTS):
+            found = self._read(name)
+            if found is None or found[0].deleted:
+                return found and found[0]
+            hidden = found[0].model_copy(update={"deleted": True})
+            try:
+                self.replace(hidden, found[1])
+                return hidden
+            except ObjectChanged:
+                continue
+        raise WriteConflict(f"other writers of {name} kept winning")
+
+    def _read(self, name: TrainingName) -> tuple[TrainingRecord, str] | None:
+        try:
+            stored = self._store.get(schema.training_record(name))
+        except ObjectMissing:
+            return None
+        return TrainingRecord.from_json(stored.body), stored.etag
 
     def dataset(self, name: TrainingName) -> TrainingDataset:
         """What the training learns from."""

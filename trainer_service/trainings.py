@@ -17,6 +17,8 @@ from service_kit.call_context import identify, traceparent
 from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing, Violations
 from service_kit.names import AdapterName, ProjectName, TrainingName
 from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
+from service_kit.tombstone import is_deleted, wrote_too_late
+from trainer_service.consent import require_consent
 from trainer_service.dataset_advice import MINIMUM_IMAGES
 from trainer_service.dataset_record import DatasetRecord
 from trainer_service.datasets import Datasets
@@ -29,7 +31,7 @@ from trainer_service.paging import PageRequest, page_of_ids
 from trainer_service.project_quota import ProjectQuota
 from trainer_service.request_id import derived_id
 from trainer_service.training_config import DEFAULT_CAPTION_TEMPLATE, MAX_SEED, TrainingConfig, decide, training_prompt
-from trainer_service.training_record import TrainingDataset, TrainingImage, TrainingRecord
+from trainer_service.training_record import DatasetTraining, TrainingDataset, TrainingImage, TrainingRecord
 from trainer_service.training_request import CheckedRequest, TrainingRequest, check_request
 from trainer_service.training_store import TrainingStore
 from trainer_service.versions import free_version, reserve_version
@@ -51,7 +53,7 @@ class Created:
 
 
 class Trainings:
-    """The trainings of a bucket. `now` gives the time in UTC."""
+    """The trainings of a bucket. `now` gives the time in UTC; `require_consent`: none without a consent."""
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Trainings:
         count_tokens: TokenCount,
         now: Callable[[], datetime],
         most_of_a_project: int = 0,
+        require_consent: bool = False,
     ) -> None:
         """most_of_a_project: trainings of one project that may be queued and running; 0: any number."""
         self._store = store
@@ -70,6 +73,7 @@ class Trainings:
         self._base_models = base_models
         self._count_tokens = count_tokens
         self._now = now
+        self._require_consent = require_consent
 
     def create(self, request: TrainingRequest) -> Created:
         """Queue a training, or find the one that an equal request queued before.
@@ -83,13 +87,16 @@ class Trainings:
         earlier = self._earlier(name, checked, request) if request.request_id else None
         if earlier is not None:
             return earlier
+        if request.request_id and is_deleted(self._store, name):
+            hint = "the training of this request_id was deleted; use a new one"
+            raise ResourceExists("Training", str(name), hint, "DELETED")
         dataset = self._datasets.get(checked.dataset)
         config = self._decide(name, checked, dataset)
         self._check_dataset(checked, config, dataset)
         adapter, claim = AdapterName(project, checked.adapter_id), AdapterReservation(training=str(name))
         if request.validate_only:
             version = free_version(self._store, adapter, claim, request.new_version, self._now())
-            record = self._record(name, checked, config, request, version, "")
+            record = self._record(name, checked, config, request, version, "", dataset)
             return Created(record, dataset, estimate(config, checked.entry, self._speed(checked.entry)))
         with self._quota.place(name):
             return self._write(name, checked, config, request, dataset)
@@ -105,7 +112,8 @@ class Trainings:
         adapter, claim = AdapterName(name.project, checked.adapter_id), AdapterReservation(training=str(name))
         version = reserve_version(self._store, adapter, claim, request.new_version, self._now())
         queue_key = schema.queue_entry(name, int(self._now().timestamp() * 1000))
-        record = self._record(name, checked, config, request, version, queue_key)
+        record = self._record(name, checked, config, request, version, queue_key, dataset)
+        self._enter_with_dataset(record)
         images = tuple(
             TrainingImage(digest=image.digest, caption=image.caption, mask_digest=image.mask_digest)
             for image in dataset.accepted
@@ -122,6 +130,9 @@ class Trainings:
             if stored is None:
                 raise
             return stored
+        if wrote_too_late(self._store, name):
+            self._records.hide(name)
+            raise ResourceMissing("Dataset", str(checked.dataset))
         return Created(record, dataset)
 
     def get(self, name: TrainingName) -> TrainingRecord:
@@ -144,6 +155,14 @@ class Trainings:
         if record.holder != _CANCELLER:
             return record
         return end_training(self._store, record, State.CANCELLED, None, self._now)
+
+    def _enter_with_dataset(self, record: TrainingRecord) -> None:
+        """Have the dataset's deletion find this training. Raises ResourceMissing where it was deleted meanwhile."""
+        entry = DatasetTraining(adapter=str(record.adapter))
+        with contextlib.suppress(ObjectExists):
+            self._store.create(schema.dataset_training(record.dataset_name, record.training), entry.to_json())
+        if wrote_too_late(self._store, record.dataset_name):
+            raise ResourceMissing("Dataset", str(record.dataset_name))
 
     def _earlier(self, name: TrainingName, checked: CheckedRequest, request: TrainingRequest) -> Created | None:
         try:
@@ -174,6 +193,8 @@ class Trainings:
 
     def _check_dataset(self, checked: CheckedRequest, config: TrainingConfig, dataset: DatasetRecord) -> None:
         """Raise PreconditionUnmet or InvalidRequest where these pictures and this config do not go together."""
+        if self._require_consent:
+            require_consent(dataset.consent, str(dataset.name), "create the dataset with a consent")
         if not dataset.ready:
             raise PreconditionUnmet(
                 "DATASET_NOT_READY",
@@ -217,6 +238,7 @@ class Trainings:
         request: TrainingRequest,
         version: int,
         queue_key: str,
+        dataset: DatasetRecord,
     ) -> TrainingRecord:
         return TrainingRecord(
             project=name.project,
@@ -234,7 +256,7 @@ class Trainings:
             given_config=checked.config,
             created_at=self._now(),
             licence=checked.licence,
-            consent=checked.consent,
+            consent=dataset.consent,
             traceparent=traceparent(),
         )
 

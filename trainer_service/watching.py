@@ -47,6 +47,8 @@ class Watching:
                 elif stopped.done():
                     raise ServiceUnavailable("DRAINING", "the service is stopping; watch again from here", _COME_BACK_S)
                 else:
+                    # After a deletion no event follows, not even the last.
+                    await asyncio.to_thread(self._trainings.get, name)
                     yield Heartbeat()
         finally:
             coming.cancel()

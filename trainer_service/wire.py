@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, trainer_pb2, training_pb2
-from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, EvaluationEntry
+from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, ConsentEntry, EvaluationEntry
 from trainer_service import events
 from trainer_service.dataset_advice import MINIMUM_IMAGES
 from trainer_service.dataset_record import DatasetRecord
@@ -29,7 +29,13 @@ def dataset(record: DatasetRecord, with_images: bool = True) -> dataset_pb2.Data
         update_time=_timestamp(record.updated_at),
         digest=record.digest,
         report=dataset_report(record, with_images),
+        consent=consent(record.consent),
     )
+
+
+def consent(entry: ConsentEntry | None) -> dataset_pb2.Consent | None:
+    """A consent as callers see it."""
+    return entry and dataset_pb2.Consent(**entry.model_dump())
 
 
 def dataset_report(record: DatasetRecord, with_images: bool = True) -> dataset_pb2.DatasetReport:
@@ -64,7 +70,6 @@ def training(record: TrainingRecord) -> training_pb2.Training:
         failure=_failure(record.failure),
         cancel_requested=record.cancel_requested,
         licence=record.licence,
-        consent=record.consent,
     )
     if record.started_at is not None:
         message.start_time.CopyFrom(_timestamp(record.started_at))
@@ -152,7 +157,7 @@ def adapter(manifest: AdapterManifest) -> adapter_pb2.Adapter:
         chosen_step=manifest.chosen_step,
         validation_loss=manifest.validation_loss,
         licence=manifest.licence,
-        consent=manifest.consent,
+        consent=consent(manifest.consent),
     )
 
 

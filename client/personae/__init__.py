@@ -37,7 +37,7 @@ from personae.events import (
     TrainingEvent,
     Validated,
 )
-from personae.images import AppliedAdapter, GenerationProgress, Image, ImageOrigin, Preview
+from personae.images import AppliedAdapter, GenerationProgress, Image, ImageOrigin, MadeImage, Preview
 from personae.patience import Patience
 from personae.resources import (
     Adapter,
@@ -75,6 +75,7 @@ __all__ = [
     "ImageOrigin",
     "ImageReport",
     "InvalidRequest",
+    "MadeImage",
     "NotBuilt",
     "NotFound",
     "Notice",

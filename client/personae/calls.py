@@ -4,18 +4,19 @@ All of them are safe to repeat: reads, derivations, or mutations that carry one 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from uuid import uuid4
 
 from google.protobuf.message import Message
 
 from personae import requests, wire
-from personae.images import Image, ImageOrigin
+from personae.errors import InvalidRequest, Violation
+from personae.images import Image, ImageOrigin, MadeImage
 from personae.pictures import Picture, Sources
-from personae.resources import Adapter, Dataset, ExportedAdapter, ServedAdapter, TrainingPlan, TrainingRecord
-from personae.v1 import inference_pb2, trainer_pb2
+from personae.resources import Adapter, Consent, Dataset, ExportedAdapter, ServedAdapter, TrainingPlan, TrainingRecord
+from personae.v1 import dataset_pb2, inference_pb2, trainer_pb2
 from personae.vocabulary import AdapterFormat
 
 T = TypeVar("T")
@@ -41,10 +42,13 @@ class Upload(Generic[T]):
     translate: Callable[[Any], T]
 
 
-def create_dataset(project: str, dataset_id: str) -> Call[Dataset]:
+def create_dataset(project: str, dataset_id: str, consent: Consent | None) -> Call[Dataset]:
     """Makes an empty dataset."""
     request = trainer_pb2.CreateDatasetRequest(
-        parent=requests.parent(project), dataset_id=dataset_id, request_id=str(uuid4())
+        parent=requests.parent(project),
+        dataset_id=dataset_id,
+        request_id=str(uuid4()),
+        consent=dataset_pb2.Consent(**asdict(consent)) if consent else None,
     )
     return Call("CreateDataset", request, lambda answer: wire.dataset(answer.dataset))
 
@@ -68,11 +72,18 @@ def list_datasets(project: str, token: str) -> Call[Page[Dataset]]:
     return Call("ListDatasets", request, lambda answer: (map(wire.dataset, answer.datasets), answer.next_page_token))
 
 
-def dataset_or_pictures(given: Dataset | Sources) -> tuple[str, Sources]:
-    """What `train` was given: the name of a dataset, or the pictures to make one of; the other is empty."""
-    if isinstance(given, Dataset):
-        return given.name, ()
-    return (given, ()) if isinstance(given, str) and given.startswith("projects/") else ("", given)
+def dataset_or_pictures(given: Dataset | Sources, consent: Consent | None) -> tuple[str, Sources]:
+    """What `train` was given: the name of a dataset, or the pictures to make one of; the other is empty.
+
+    Raises InvalidRequest where a consent comes with a dataset that exists already.
+    """
+    name = given.name if isinstance(given, Dataset) else given
+    if not (isinstance(name, str) and name.startswith("projects/")):
+        return "", cast(Sources, given)
+    if consent is not None:
+        description = f"found one beside {name}, which has its own or none; allowed with pictures, or in create_dataset"
+        raise InvalidRequest([Violation("consent", description)])
+    return name, ()
 
 
 def create_training(wanted: trainer_pb2.CreateTrainingRequest, dataset: str) -> Call[TrainingRecord]:
@@ -124,6 +135,31 @@ def list_adapters(parent: str, token: str) -> Call[Page[Adapter]]:
     """Reads a page of a project's adapters, or of an adapter's versions."""
     request = trainer_pb2.ListAdaptersRequest(parent=parent, page_token=token)
     return Call("ListAdapters", request, lambda answer: (map(wire.adapter, answer.adapters), answer.next_page_token))
+
+
+def delete_dataset(name: str) -> Call[None]:
+    """Deletes a dataset, by its full name."""
+    return Call("DeleteDataset", trainer_pb2.DeleteDatasetRequest(name=name, request_id=str(uuid4())), _nothing)
+
+
+def delete_training(name: str) -> Call[None]:
+    """Deletes a training, by its full name."""
+    return Call("DeleteTraining", trainer_pb2.DeleteTrainingRequest(name=name, request_id=str(uuid4())), _nothing)
+
+
+def delete_adapter(name: str) -> Call[None]:
+    """Deletes an adapter, by its full name: every version where it names none."""
+    return Call("DeleteAdapter", trainer_pb2.DeleteAdapterRequest(name=name, request_id=str(uuid4())), _nothing)
+
+
+def _nothing(answer: object) -> None:
+    """That it was answered is all there is to know."""
+
+
+def list_images(parent: str, token: str) -> Call[Page[MadeImage]]:
+    """Reads a page of the images that an adapter version or a dataset made."""
+    request = inference_pb2.ListImagesRequest(parent=parent, page_token=token)
+    return Call("ListImages", request, lambda answer: (map(wire.made_image, answer.images), answer.next_page_token))
 
 
 def preload_adapter(name: str, pinned: bool) -> Call[ServedAdapter]:

@@ -1,7 +1,7 @@
 """The client: one method for each thing a caller can want, in the caller's words.
 
 Every method says what to ask (`calls.py`, or a `Stream`) and lets a connection ask it. `personae.aio.Client` has the
-same verbs with the same parameters.
+same verbs with the same parameters. Those that delete are in `removing.py`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,9 @@ from personae.generation_options import GenerationOptions
 from personae.images import Image, ImageOrigin
 from personae.patience import Patience
 from personae.pictures import Sources, gather
+from personae.removing import Removing
 from personae.requests import AdapterChoice, Seeds
-from personae.resources import Adapter, Dataset, ServedAdapter, TrainingPlan
+from personae.resources import Adapter, Consent, Dataset, ServedAdapter, TrainingPlan
 from personae.training import Training
 from personae.training_config import TrainingConfig
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
@@ -28,7 +29,7 @@ from personae.v1.trainer_pb2_grpc import TrainerServiceStub
 from personae.vocabulary import AdapterFormat
 
 
-class Client:
+class Client(Removing):
     """Trains adapters and generates with them.
 
         with personae.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:
@@ -78,15 +79,16 @@ class Client:
 
     # Datasets
 
-    def create_dataset(self, dataset_id: str = "", *, pictures: Sources) -> Dataset:
+    def create_dataset(self, dataset_id: str = "", *, pictures: Sources, consent: Consent | None = None) -> Dataset:
         """Make a dataset of `pictures`: a folder, or paths, Pillow images or bytes, each JPEG, PNG or WebP.
 
         dataset_id: empty lets the server choose one. The caption of `x.png` is what `x.txt` beside it says. Pictures
         that cannot be used are no error: see `Dataset.rejected`, and `Dataset.ready` for whether enough are left.
+        consent: who gave the right to learn from them; the server may require it.
         """
         gathered = gather(pictures)
         trainer = needed(self._trainer, "trainer")
-        created = trainer.ask(calls.create_dataset(self.project, dataset_id))
+        created = trainer.ask(calls.create_dataset(self.project, dataset_id, consent))
         return trainer.send(calls.upload_images(created.name, gathered))
 
     def get_dataset(self, name: str) -> Dataset:
@@ -111,7 +113,7 @@ class Client:
         trigger_word: str = "",
         class_noun: str = "",
         licence: str = "",
-        consent: str = "",
+        consent: Consent | None = None,
         **config: Unpack[TrainingConfig],
     ) -> Training:
         """Queue a training and return at once; it survives this program and a restart of the server.
@@ -119,8 +121,8 @@ class Client:
         pictures_or_dataset: a Dataset, its full name, or pictures to make one of, as for `create_dataset`.
         name: id of the adapter to make; where it is taken, AlreadyExists, unless `new_version` asks for its next.
         base_model, trigger_word, class_noun: empty leaves them to the server. config: see TrainingConfig.
-        licence: under what licence the adapter may be used. consent: who agreed to be learned, and where that is
-        recorded. Both are kept with the adapter and not interpreted.
+        licence: under what licence the adapter may be used. consent: who gave the right to learn from the pictures; a
+        dataset that exists already has its own. Both are kept with the adapter and not interpreted.
         """
         wanted = requests.training(
             self.project,
@@ -130,11 +132,10 @@ class Client:
             trigger_word=trigger_word,
             class_noun=class_noun,
             licence=licence,
-            consent=consent,
             config=config,
         )
         trainer = needed(self._trainer, "trainer")
-        dataset = self._dataset_name(pictures_or_dataset)
+        dataset = self._dataset_name(pictures_or_dataset, consent)
         return Training(trainer, trainer.ask(calls.create_training(wanted, dataset)))
 
     def plan_training(
@@ -147,7 +148,7 @@ class Client:
         trigger_word: str = "",
         class_noun: str = "",
         licence: str = "",
-        consent: str = "",
+        consent: Consent | None = None,
         **config: Unpack[TrainingConfig],
     ) -> TrainingPlan:
         """What `train` would do with the same arguments, and the time and memory that would take; nothing is trained.
@@ -162,16 +163,15 @@ class Client:
             trigger_word=trigger_word,
             class_noun=class_noun,
             licence=licence,
-            consent=consent,
             config=config,
         )
         trainer = needed(self._trainer, "trainer")
-        dataset = self._dataset_name(pictures_or_dataset)
+        dataset = self._dataset_name(pictures_or_dataset, consent)
         return trainer.ask(calls.plan_training(wanted, dataset))
 
-    def _dataset_name(self, given: Sources | Dataset) -> str:
-        dataset, pictures = calls.dataset_or_pictures(given)
-        return dataset or self.create_dataset(pictures=pictures).name
+    def _dataset_name(self, given: Sources | Dataset, consent: Consent | None) -> str:
+        dataset, pictures = calls.dataset_or_pictures(given, consent)
+        return dataset or self.create_dataset(pictures=pictures, consent=consent).name
 
     def get_training(self, name: str) -> Training:
         """A handle on a training, by its id or its full name."""

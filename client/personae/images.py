@@ -86,6 +86,19 @@ class ImageOrigin:
 
 
 @dataclass(frozen=True)
+class MadeImage:
+    """An image that was made with an adapter, or from a dataset's pictures."""
+
+    digest: str
+    """SHA-256 (hex) of its file: what `look_up_image` finds it by."""
+    project: str
+    """The id of the project that asked for it."""
+    generation: str
+    uri: str
+    """Where it lies in the bucket; empty where it was sent to its caller only."""
+
+
+@dataclass(frozen=True)
 class GenerationProgress:
     """How far a generation is."""
 

@@ -62,7 +62,6 @@ def training(
     trigger_word: str,
     class_noun: str,
     licence: str,
-    consent: str,
     config: TrainingConfig,
 ) -> trainer_pb2.CreateTrainingRequest:
     """A request for a training of a dataset yet to be named: what is wrong with it shows before pictures are sent."""
@@ -75,7 +74,6 @@ def training(
             class_noun=class_noun,
             config=training_config(config),
             licence=licence,
-            consent=consent,
         ),
         new_version=new_version,
     )

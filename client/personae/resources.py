@@ -82,6 +82,8 @@ class Dataset(DatasetReport):
     update_time: datetime
     digest: str
     """SHA-256 (hex) over the accepted pictures and captions: equal digests train alike."""
+    consent: Consent | None
+    """Who gave the right to learn from them; None where nobody said it."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,6 @@ class TrainingRecord:
     cancel_requested: bool
     licence: str
     """Under what licence the adapter may be used."""
-    consent: str
-    """Who agreed to be learned, and where that is recorded."""
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,8 @@ class Adapter:
     """Validation loss at that step; None where nothing was validated."""
     licence: str
     """As the training's."""
-    consent: str
-    """As the training's."""
+    consent: Consent | None
+    """As the dataset's when the training was created."""
 
     def prompt(self, scene: str = "") -> str:
         """A prompt that shows the subject, in `scene` where one is given, worded as the training's prompts were."""

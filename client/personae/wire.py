@@ -20,7 +20,13 @@ def dataset(message: dataset_pb2.Dataset) -> resources.Dataset:
         create_time=_time(message.create_time),
         update_time=_time(message.update_time),
         digest=message.digest,
+        consent=consent(message.consent) if message.HasField("consent") else None,
     )
+
+
+def consent(message: dataset_pb2.Consent) -> resources.Consent:
+    """Who gave the right to learn from pictures."""
+    return resources.Consent(message.given_by, message.purpose, message.evidence)
 
 
 def _findings(message: dataset_pb2.DatasetReport) -> dict[str, Any]:
@@ -85,7 +91,6 @@ def training(message: training_pb2.Training) -> resources.TrainingRecord:
         failure_message=message.failure.message,
         cancel_requested=message.cancel_requested,
         licence=message.licence,
-        consent=message.consent,
     )
 
 
@@ -197,7 +202,7 @@ def adapter(message: adapter_pb2.Adapter) -> resources.Adapter:
         chosen_step=message.chosen_step,
         validation_loss=message.validation_loss if message.HasField("validation_loss") else None,
         licence=message.licence,
-        consent=message.consent,
+        consent=consent(message.consent) if message.HasField("consent") else None,
     )
 
 
@@ -244,6 +249,11 @@ def image(message: inference_pb2.GenerateResponse.Image, *, index: int, prompt_i
         filtered=message.finish_reason == inference_pb2.GenerateResponse.Image.FINISH_REASON_FILTERED,
         uri=message.uri,
     )
+
+
+def made_image(message: inference_pb2.MadeImage) -> images.MadeImage:
+    """An image in a listing."""
+    return images.MadeImage(message.digest, message.project, message.generation, message.uri)
 
 
 def image_origin(message: inference_pb2.LookUpImageResponse) -> images.ImageOrigin:

@@ -28,6 +28,7 @@ from inference_service.finishing import Finishing
 from inference_service.generation import GenerationRequest
 from inference_service.host_adapters import HostAdapters
 from inference_service.ledger import Ledger
+from inference_service.made_images import MadeImages
 from inference_service.manifests import Manifests
 from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
@@ -129,11 +130,12 @@ async def main() -> None:
     host, uses = HostAdapters(cache, 0, time.monotonic), AdapterUses(lambda: datetime.now(UTC))
     adapters = Adapters(Manifests(store, time.monotonic), host, uses)
     ledger = Ledger(store, lambda: datetime.now(UTC))
-    finishing = Finishing(store, "bucket", ledger, None)
+    made = MadeImages(store, "bucket")
+    finishing = Finishing(made, ledger, None)
     admission = Admission(LIMITS, time.monotonic)
     studio = Studio(served, adapters, admission, finishing, time.monotonic, partial(read_dataset_image, store))
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
-    servicer = InferenceServicer(studio, ServedAdapters(served, adapters, uses, host, cache), ledger)
+    servicer = InferenceServicer(studio, ServedAdapters(served, adapters, uses, host, cache), ledger, made)
     add_InferenceServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

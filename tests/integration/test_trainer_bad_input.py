@@ -34,6 +34,13 @@ CASES: dict[str, tuple[str, object, Code, str, set[str]]] = {
         "NOT_FOUND",
         set(),
     ),
+    "a consent of nobody for too much": (
+        "CreateDataset",
+        pb.CreateDatasetRequest(consent=dataset_pb2.Consent(purpose="p" * 501)),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        {"consent.given_by", "consent.purpose"},
+    ),
     "a dataset of another project": (
         "GetDataset",
         pb.GetDatasetRequest(name="projects/other/datasets/none"),

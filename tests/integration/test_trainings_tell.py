@@ -7,8 +7,8 @@ import urllib.request
 import pytest
 from PIL import Image
 
+from personae.v1 import dataset_pb2, training_pb2
 from personae.v1 import trainer_pb2 as pb
-from personae.v1 import training_pb2
 from tests.integration.trainer_calls import CALL_S, TrainerCalls, unique
 from tests.metric_values import values
 from tests.service_process import ServiceProcess
@@ -36,7 +36,8 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def dataset(trainer: TrainerCalls) -> str:
-    return trainer.dataset(count=6)
+    consent = dataset_pb2.Consent(given_by="a program", purpose="a test")
+    return trainer.dataset(count=6, consent=consent)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,6 @@ def training(trainer: TrainerCalls, dataset: str) -> training_pb2.Training:
         trigger_word="nova",
         config=training_pb2.TrainingConfig(**CONFIG),
         licence="CC-BY-4.0",
-        consent="drawn by a program",
     )
     created = trainer.stub.CreateTraining(pb.CreateTrainingRequest(training=asked), timeout=CALL_S).training
     ended = trainer.finish(created.name)
@@ -100,7 +100,7 @@ def test_the_best_validation_is_what_is_published(trainer: TrainerCalls, trainin
 def test_the_adapter_says_where_it_comes_from(trainer: TrainerCalls, training: training_pb2.Training) -> None:
     adapter = trainer.stub.GetAdapter(pb.GetAdapterRequest(name=training.adapter), timeout=CALL_S).adapter
     assert adapter.training_config == training.effective_config
-    assert (adapter.licence, adapter.consent) == ("CC-BY-4.0", "drawn by a program")
+    assert (adapter.licence, adapter.consent.given_by) == ("CC-BY-4.0", "a program")
     dataset = trainer.stub.GetDataset(pb.GetDatasetRequest(name=training.dataset), timeout=CALL_S).dataset
     assert adapter.dataset_digest == dataset.digest
 

@@ -10,8 +10,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from base_models.catalog import BUNDLED
+from personae.v1 import dataset_pb2, trainer_pb2_grpc, training_pb2
 from personae.v1 import trainer_pb2 as pb
-from personae.v1 import trainer_pb2_grpc, training_pb2
 
 BUNDLED_SET = Path(__file__).parents[2] / "base_models" / "toon_64" / "sets" / "micah-b" / "train"
 CALL_S = 60.0
@@ -60,9 +60,10 @@ class TrainerCalls:
 
     stub: trainer_pb2_grpc.TrainerServiceStub
 
-    def dataset(self, count: int = 16) -> str:
+    def dataset(self, count: int = 16, consent: dataset_pb2.Consent | None = None) -> str:
         """A new dataset of bundled pictures."""
-        created = self.stub.CreateDataset(pb.CreateDatasetRequest(dataset_id=unique("dataset")), timeout=CALL_S)
+        request = pb.CreateDatasetRequest(dataset_id=unique("dataset"), consent=consent)
+        created = self.stub.CreateDataset(request, timeout=CALL_S)
         self.stub.UploadImages(upload_messages(created.dataset.name, bundled_files(count)), timeout=CALL_S)
         return created.dataset.name
 

@@ -61,9 +61,12 @@ class LeaseKeeper:
         self.change(lambda record: record.moved(to))
 
     def change(self, change: Callable[[TrainingRecord], TrainingRecord]) -> TrainingRecord:
-        """Change the record as its holder. Raises LeaseLost."""
+        """Change the record as its holder. Raises LeaseLost, also where the training was deleted."""
         held = self._record
-        return self._records.change(held.name, lambda record: change(record.held(held.holder, held.epoch)))
+        try:
+            return self._records.change(held.name, lambda record: change(record.held(held.holder, held.epoch)))
+        except ResourceMissing as error:
+            raise LeaseLost(str(error)) from error
 
     def _beat(self) -> None:
         while not self._stopped.wait(HEARTBEAT_S) and not self._interrupts.lease_lost.is_set():
@@ -74,7 +77,7 @@ class LeaseKeeper:
                 self._renewed_s = began_s
                 if record.cancel_requested:
                     self._interrupts.cancelled.set()
-            except (LeaseLost, ResourceMissing) as error:
+            except LeaseLost as error:
                 _logger.warning("%s: %s", self._record.name, error)
                 self._interrupts.lease_lost.set()
                 return

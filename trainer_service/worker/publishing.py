@@ -5,6 +5,7 @@ is frozen between the two for longer than the lease lasts may still publish: at 
 carried through.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from service_kit.adapter_manifest import (
     EvaluationEntry,
     read_manifest,
 )
-from service_kit.store import ObjectExists, ObjectStore
+from service_kit.errors import ResourceMissing
+from service_kit.store import ObjectExists, ObjectStore, StoreError
+from service_kit.tombstone import wrote_too_late
 from trainer_service.training_record import LeaseLost, TrainingDataset, TrainingRecord
 from trainer_service.training_store import TrainingStore
 
@@ -65,7 +68,7 @@ def publish(
 
     record: as it was taken. base_model_digest, pipeline: of the base model that it was trained on.
 
-    Raises LeaseLost where somebody else holds the training by now, or published the version.
+    Raises LeaseLost where somebody else holds the training by now, published the version, or deleted either.
     """
     files = [PublishedFile(ADAPTER_FILE, "application/octet-stream", outcome.body), *outcome.samples]
     manifest = AdapterManifest(
@@ -91,12 +94,25 @@ def publish(
         licence=record.licence,
         consent=record.consent,
     )
-    TrainingStore(store).read(record.name)[0].held(record.holder, record.epoch)
+    try:
+        TrainingStore(store).read(record.name)[0].held(record.holder, record.epoch)
+    except ResourceMissing as error:
+        raise LeaseLost(str(error)) from error
     try:
         store.create(schema.adapter_manifest(record.adapter), manifest.to_json())
     except ObjectExists:
         if not is_published(store, record):
             raise LeaseLost(f"{record.adapter} was published by another training") from None
+    if wrote_too_late(store, record.adapter):
+        store.delete(schema.adapter_manifest(record.adapter))
+        raise LeaseLost(f"{record.adapter} was deleted before it was published")
+
+
+def have_swept_if_deleted(store: ObjectStore, record: TrainingRecord) -> None:
+    """Where the lease was lost to a deletion, what this worker wrote since then is late, however late that was."""
+    with contextlib.suppress(StoreError):
+        for written in (record.name, record.adapter):
+            wrote_too_late(store, written)
 
 
 def _keep(store: ObjectStore, record: TrainingRecord, file: PublishedFile) -> ArtifactEntry:

@@ -36,7 +36,7 @@ from trainer_service.worker.lease_keeper import LeaseKeeper
 from trainer_service.worker.preparing import prepare
 from trainer_service.worker.processes import ProcessLost, exchange
 from trainer_service.worker.proof import prove
-from trainer_service.worker.publishing import Outcome, is_published, publish
+from trainer_service.worker.publishing import Outcome, have_swept_if_deleted, is_published, publish
 from trainer_service.worker.reporter import Reporter
 from trainer_service.worker.sampling import Sampler, stored_samples
 from trainer_service.worker.stepping import step_through
@@ -121,8 +121,12 @@ def _take_and_run(
             record = record.taken(bench.holder, bench.now())
             records.replace(record, etag)
         _logger.info("%s: taken in epoch %d", record.name, record.epoch)
-        with LeaseKeeper(records, record, interrupts, bench.now) as keeper:
-            return _run_to_end(bench, record, keeper, interrupts, None if only_end else writer)
+        try:
+            with LeaseKeeper(records, record, interrupts, bench.now) as keeper:
+                return _run_to_end(bench, record, keeper, interrupts, None if only_end else writer)
+        except (LeaseLost, StoreError):
+            have_swept_if_deleted(bench.store, record)
+            raise
 
 
 def _run_to_end(

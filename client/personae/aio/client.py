@@ -15,6 +15,7 @@ from personae import calls, requests
 from personae.access import Access, Tls, Token
 from personae.adapter_import import ImportOptions, import_adapter
 from personae.aio.connection import Connection
+from personae.aio.removing import Removing
 from personae.aio.training import Training
 from personae.connection import needed
 from personae.download import Download, PartFile, export_place
@@ -24,14 +25,14 @@ from personae.images import Image, ImageOrigin
 from personae.patience import Patience
 from personae.pictures import Sources, gather
 from personae.requests import AdapterChoice, Seeds
-from personae.resources import Adapter, Dataset, ServedAdapter, TrainingPlan
+from personae.resources import Adapter, Consent, Dataset, ServedAdapter, TrainingPlan
 from personae.training_config import TrainingConfig
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
 from personae.v1.trainer_pb2_grpc import TrainerServiceStub
 from personae.vocabulary import AdapterFormat
 
 
-class Client:
+class Client(Removing):
     """Trains adapters and generates with them.
 
         async with personae.aio.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:
@@ -83,15 +84,18 @@ class Client:
 
     # Datasets
 
-    async def create_dataset(self, dataset_id: str = "", *, pictures: Sources) -> Dataset:
+    async def create_dataset(
+        self, dataset_id: str = "", *, pictures: Sources, consent: Consent | None = None
+    ) -> Dataset:
         """Make a dataset of `pictures`: a folder, or paths, Pillow images or bytes, each JPEG, PNG or WebP.
 
         dataset_id: empty lets the server choose one. The caption of `x.png` is what `x.txt` beside it says. Pictures
         that cannot be used are no error: see `Dataset.rejected`, and `Dataset.ready` for whether enough are left.
+        consent: who gave the right to learn from them; the server may require it.
         """
         gathered = await asyncio.to_thread(gather, pictures)
         trainer = needed(self._trainer, "trainer")
-        created = await trainer.ask(calls.create_dataset(self.project, dataset_id))
+        created = await trainer.ask(calls.create_dataset(self.project, dataset_id, consent))
         return await trainer.send(calls.upload_images(created.name, gathered))
 
     async def get_dataset(self, name: str) -> Dataset:
@@ -116,7 +120,7 @@ class Client:
         trigger_word: str = "",
         class_noun: str = "",
         licence: str = "",
-        consent: str = "",
+        consent: Consent | None = None,
         **config: Unpack[TrainingConfig],
     ) -> Training:
         """Queue a training and return at once; it survives this program and a restart of the server.
@@ -124,8 +128,8 @@ class Client:
         pictures_or_dataset: a Dataset, its full name, or pictures to make one of, as for `create_dataset`.
         name: id of the adapter to make; where it is taken, AlreadyExists, unless `new_version` asks for its next.
         base_model, trigger_word, class_noun: empty leaves them to the server. config: see TrainingConfig.
-        licence: under what licence the adapter may be used. consent: who agreed to be learned, and where that is
-        recorded. Both are kept with the adapter and not interpreted.
+        licence: under what licence the adapter may be used. consent: who gave the right to learn from the pictures; a
+        dataset that exists already has its own. Both are kept with the adapter and not interpreted.
         """
         wanted = requests.training(
             self.project,
@@ -135,11 +139,10 @@ class Client:
             trigger_word=trigger_word,
             class_noun=class_noun,
             licence=licence,
-            consent=consent,
             config=config,
         )
         trainer = needed(self._trainer, "trainer")
-        dataset = await self._dataset_name(pictures_or_dataset)
+        dataset = await self._dataset_name(pictures_or_dataset, consent)
         return Training(trainer, await trainer.ask(calls.create_training(wanted, dataset)))
 
     async def plan_training(
@@ -152,7 +155,7 @@ class Client:
         trigger_word: str = "",
         class_noun: str = "",
         licence: str = "",
-        consent: str = "",
+        consent: Consent | None = None,
         **config: Unpack[TrainingConfig],
     ) -> TrainingPlan:
         """What `train` would do with the same arguments, and the time and memory that would take; nothing is trained.
@@ -167,16 +170,15 @@ class Client:
             trigger_word=trigger_word,
             class_noun=class_noun,
             licence=licence,
-            consent=consent,
             config=config,
         )
         trainer = needed(self._trainer, "trainer")
-        dataset = await self._dataset_name(pictures_or_dataset)
+        dataset = await self._dataset_name(pictures_or_dataset, consent)
         return await trainer.ask(calls.plan_training(wanted, dataset))
 
-    async def _dataset_name(self, given: Sources | Dataset) -> str:
-        dataset, pictures = calls.dataset_or_pictures(given)
-        return dataset or (await self.create_dataset(pictures=pictures)).name
+    async def _dataset_name(self, given: Sources | Dataset, consent: Consent | None) -> str:
+        dataset, pictures = calls.dataset_or_pictures(given, consent)
+        return dataset or (await self.create_dataset(pictures=pictures, consent=consent)).name
 
     async def get_training(self, name: str) -> Training:
         """A handle on a training, by its id or its full name."""

@@ -8,6 +8,7 @@ import typer
 from personae.cli.access import access
 from personae.cli.adapters import adapters, export
 from personae.cli.datasets import datasets
+from personae.cli.deleting import delete
 from personae.cli.generating import generate
 from personae.cli.importing import import_adapter
 from personae.cli.machine import demo, up
@@ -28,5 +29,6 @@ for command in (watch, generate, adapters, export):
     app.command()(command)
 app.command("import")(import_adapter)
 app.command()(datasets)
+app.command()(delete)
 app.command()(demo)
 app.command()(verify_store)

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import personae
+from personae import calls
 from personae.cli.access import connected
 from personae.cli.datasets import print_findings
 from personae.cli.options import TRAINER, Project, Trainer
@@ -43,7 +44,9 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Any hyper-parameter, by a key from below; may be repeated."),
     ] = None,
     licence: Annotated[str, typer.Option(help="Licence of the adapter, kept with it.")] = "",
-    consent: Annotated[str, typer.Option(help="Who agreed to be learned, and where that is recorded.")] = "",
+    consent_given_by: Annotated[str, typer.Option(help="Who gave the right to learn from the pictures.")] = "",
+    consent_purpose: Annotated[str, typer.Option(help="For what they gave it, in their words.")] = "",
+    consent_evidence: Annotated[str, typer.Option(help="Where that is recorded.")] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Upload and check, print what would be done and what it would take.")
     ] = False,
@@ -66,9 +69,12 @@ def train(
         "seed": seed,
     }
     config = chosen(options, settings or [])
+    consent = None
+    if consent_given_by or consent_purpose or consent_evidence:
+        consent = personae.Consent(consent_given_by, consent_purpose, consent_evidence)
     with connected(context, trainer, project=project) as client:
-        stored = pictures.startswith("projects/")
-        dataset = client.get_dataset(pictures) if stored else client.create_dataset(pictures=pictures)
+        stored, folder = calls.dataset_or_pictures(pictures, consent)
+        dataset = client.get_dataset(stored) if stored else client.create_dataset(pictures=folder, consent=consent)
         print_findings(dataset)
         verb = client.plan_training if dry_run else client.train
         made = verb(
@@ -79,7 +85,6 @@ def train(
             trigger_word=trigger_word,
             class_noun=class_noun,
             licence=licence,
-            consent=consent,
             **config,
         )
         if isinstance(made, personae.TrainingPlan):

@@ -10,6 +10,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import personae.v1.dataset_pb2
 import personae.v1.evaluation_pb2
 import personae.v1.training_pb2
 import sys
@@ -97,8 +98,6 @@ class Adapter(google.protobuf.message.Message):
     """Validation loss at that step. Absent where nothing was validated."""
     licence: builtins.str
     """As the training's `licence`."""
-    consent: builtins.str
-    """As the training's `consent`."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When its manifest was written: its birth."""
@@ -116,6 +115,12 @@ class Adapter(google.protobuf.message.Message):
     @property
     def training_config(self) -> personae.v1.training_pb2.TrainingConfig:
         """What it was trained with: every field set. Absent for an imported adapter."""
+
+    @property
+    def consent(self) -> personae.v1.dataset_pb2.Consent:
+        """Who gave the right to learn from its pictures: the dataset's `consent` when the training was created, or what came with the
+        import. Absent where nobody said it.
+        """
 
     def __init__(
         self,
@@ -136,9 +141,9 @@ class Adapter(google.protobuf.message.Message):
         chosen_step: builtins.int = ...,
         validation_loss: builtins.float | None = ...,
         licence: builtins.str = ...,
-        consent: builtins.str = ...,
+        consent: personae.v1.dataset_pb2.Consent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_validation_loss", b"_validation_loss", "create_time", b"create_time", "evaluation", b"evaluation", "training_config", b"training_config", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
+    def HasField(self, field_name: typing.Literal["_validation_loss", b"_validation_loss", "consent", b"consent", "create_time", b"create_time", "evaluation", b"evaluation", "training_config", b"training_config", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["_validation_loss", b"_validation_loss", "artifacts", b"artifacts", "base_model", b"base_model", "base_model_digest", b"base_model_digest", "chosen_step", b"chosen_step", "class_noun", b"class_noun", "consent", b"consent", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "evaluation", b"evaluation", "licence", b"licence", "name", b"name", "rank", b"rank", "targets", b"targets", "training", b"training", "training_config", b"training_config", "trigger_word", b"trigger_word", "validation_loss", b"validation_loss"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_validation_loss", b"_validation_loss"]) -> typing.Literal["validation_loss"] | None: ...
 

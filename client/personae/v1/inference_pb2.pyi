@@ -91,7 +91,8 @@ class _ImageDeliveryEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     """
     IMAGE_DELIVERY_BUCKET: _ImageDelivery.ValueType  # 2
     """Written to the bucket; the stream carries `Image.uri`. For callers who hold credentials of the bucket: there is no rpc
-    that reads it for others. Nobody but them deletes it.
+    that reads it for others. It stays until they delete it, or until an adapter that made it is deleted, or the dataset it began
+    from.
     """
 
 class ImageDelivery(_ImageDelivery, metaclass=_ImageDeliveryEnumTypeWrapper):
@@ -105,7 +106,8 @@ anything is computed: PNG beyond some 1.2 megapixels, WebP and JPEG beyond some 
 """
 IMAGE_DELIVERY_BUCKET: ImageDelivery.ValueType  # 2
 """Written to the bucket; the stream carries `Image.uri`. For callers who hold credentials of the bucket: there is no rpc
-that reads it for others. Nobody but them deletes it.
+that reads it for others. It stays until they delete it, or until an adapter that made it is deleted, or the dataset it began
+from.
 """
 global___ImageDelivery = ImageDelivery
 

@@ -99,7 +99,8 @@ class TrainerServiceStub:
       NOT_FOUND            the dataset does not exist; CreateDataset first.
       FAILED_PRECONDITION  the dataset has too few usable pictures (reason DATASET_NOT_READY); read its report, upload more. Or
                            it carries no consent and the operator requires one (reason CONSENT_REQUIRED); create it with one.
-      ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED.
+      ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED. Or the training
+                           of this `request_id` was deleted (reason DELETED); use a new one.
       RESOURCE_EXHAUSTED   the project has as many trainings queued and running as it may (reason PROJECT_TRAININGS, with
                            QuotaFailure); retry after RetryInfo, or cancel one.
     """
@@ -144,7 +145,7 @@ class TrainerServiceStub:
     """Streams a training's events: replays those after `after_sequence`, then follows, and ends OK after the `ended` event,
     also when the training failed. A heartbeat comes after every 5 quiet seconds. After a cut, call again with the last
     sequence seen: nothing is lost or repeated.
-      NOT_FOUND     it does not exist in this project.
+      NOT_FOUND     it does not exist in this project, or was deleted while it was watched.
       OUT_OF_RANGE  `after_sequence` is beyond the last event.
     """
 
@@ -288,7 +289,8 @@ class TrainerServiceAsyncStub:
       NOT_FOUND            the dataset does not exist; CreateDataset first.
       FAILED_PRECONDITION  the dataset has too few usable pictures (reason DATASET_NOT_READY); read its report, upload more. Or
                            it carries no consent and the operator requires one (reason CONSENT_REQUIRED); create it with one.
-      ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED.
+      ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED. Or the training
+                           of this `request_id` was deleted (reason DELETED); use a new one.
       RESOURCE_EXHAUSTED   the project has as many trainings queued and running as it may (reason PROJECT_TRAININGS, with
                            QuotaFailure); retry after RetryInfo, or cancel one.
     """
@@ -333,7 +335,7 @@ class TrainerServiceAsyncStub:
     """Streams a training's events: replays those after `after_sequence`, then follows, and ends OK after the `ended` event,
     also when the training failed. A heartbeat comes after every 5 quiet seconds. After a cut, call again with the last
     sequence seen: nothing is lost or repeated.
-      NOT_FOUND     it does not exist in this project.
+      NOT_FOUND     it does not exist in this project, or was deleted while it was watched.
       OUT_OF_RANGE  `after_sequence` is beyond the last event.
     """
 
@@ -489,7 +491,8 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
           NOT_FOUND            the dataset does not exist; CreateDataset first.
           FAILED_PRECONDITION  the dataset has too few usable pictures (reason DATASET_NOT_READY); read its report, upload more. Or
                                it carries no consent and the operator requires one (reason CONSENT_REQUIRED); create it with one.
-          ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED.
+          ALREADY_EXISTS       the adapter id is taken; set `new_version`, or choose another. Or REQUEST_ID_REUSED. Or the training
+                               of this `request_id` was deleted (reason DELETED); use a new one.
           RESOURCE_EXHAUSTED   the project has as many trainings queued and running as it may (reason PROJECT_TRAININGS, with
                                QuotaFailure); retry after RetryInfo, or cancel one.
         """
@@ -544,7 +547,7 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         """Streams a training's events: replays those after `after_sequence`, then follows, and ends OK after the `ended` event,
         also when the training failed. A heartbeat comes after every 5 quiet seconds. After a cut, call again with the last
         sequence seen: nothing is lost or repeated.
-          NOT_FOUND     it does not exist in this project.
+          NOT_FOUND     it does not exist in this project, or was deleted while it was watched.
           OUT_OF_RANGE  `after_sequence` is beyond the last event.
         """
 

@@ -366,7 +366,6 @@ class Training(google.protobuf.message.Message):
     FAILURE_FIELD_NUMBER: builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: builtins.int
     LICENCE_FIELD_NUMBER: builtins.int
-    CONSENT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `projects/{project}/trainings/{training}`. Set by the server."""
     state: global___Training.State.ValueType
@@ -398,10 +397,6 @@ class Training(google.protobuf.message.Message):
     licence: builtins.str
     """Under what licence the adapter may be used, at most 200 characters, for example `CC-BY-4.0`. Copied into the adapter and
     its exports; not interpreted. Set by the caller.
-    """
-    consent: builtins.str
-    """Who agreed to be learned, and where that is recorded, at most 500 characters. Copied into the adapter; not interpreted.
-    Set by the caller.
     """
     @property
     def config(self) -> global___TrainingConfig:
@@ -447,10 +442,9 @@ class Training(google.protobuf.message.Message):
         failure: global___TrainingFailure | None = ...,
         cancel_requested: builtins.bool = ...,
         licence: builtins.str = ...,
-        consent: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config", "create_time", b"create_time", "effective_config", b"effective_config", "end_time", b"end_time", "failure", b"failure", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["adapter", b"adapter", "adapter_id", b"adapter_id", "base_model", b"base_model", "cancel_requested", b"cancel_requested", "class_noun", b"class_noun", "completed_steps", b"completed_steps", "config", b"config", "consent", b"consent", "create_time", b"create_time", "dataset", b"dataset", "effective_config", b"effective_config", "end_time", b"end_time", "failure", b"failure", "licence", b"licence", "name", b"name", "start_time", b"start_time", "state", b"state", "trigger_word", b"trigger_word"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["adapter", b"adapter", "adapter_id", b"adapter_id", "base_model", b"base_model", "cancel_requested", b"cancel_requested", "class_noun", b"class_noun", "completed_steps", b"completed_steps", "config", b"config", "create_time", b"create_time", "dataset", b"dataset", "effective_config", b"effective_config", "end_time", b"end_time", "failure", b"failure", "licence", b"licence", "name", b"name", "start_time", b"start_time", "state", b"state", "trigger_word", b"trigger_word"]) -> None: ...
 
 global___Training = Training
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+from deleting_fakes import FakeDeletion
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -111,7 +112,7 @@ def unavailable(*details: Any) -> Callable[[grpc.ServicerContext], None]:
     return lambda context: fail(context, grpc.StatusCode.UNAVAILABLE, "restarting", *details)
 
 
-class FakeTrainer(Fake, trainer_pb2_grpc.TrainerServiceServicer):
+class FakeTrainer(Fake, FakeDeletion, trainer_pb2_grpc.TrainerServiceServicer):
     """Keeps one training and one adapter; `cut_after` holds the sequences after which a watch breaks, once each.
 
     `watch_over` is set once a watch has ended, by whichever side.

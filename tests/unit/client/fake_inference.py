@@ -63,3 +63,11 @@ class FakeInference(Fake, HeldAdapters, inference_pb2_grpc.InferenceServiceServi
         return inference_pb2.LookUpImageResponse(
             generation="g1", create_time={"seconds": 60}, adapters=[used], base_model="m", base_model_digest="bd"
         )
+
+    def ListImages(self, request, context):
+        self.saw("ListImages", request, context)
+        if not request.page_token:
+            sent = inference_pb2.MadeImage(digest="a" * 64, project="default", generation="g1")
+            return inference_pb2.ListImagesResponse(images=[sent], next_page_token="more")
+        kept = inference_pb2.MadeImage(digest="b" * 64, project="shop", generation="g2", uri="s3://bucket/b.png")
+        return inference_pb2.ListImagesResponse(images=[kept])

@@ -6,7 +6,7 @@ import pytest
 from client_fakes import ADAPTER, TRAINING, ended, png, sample_ready, validated
 
 import personae
-from personae.v1 import adapter_pb2, training_pb2
+from personae.v1 import adapter_pb2, dataset_pb2, training_pb2
 
 DATASET = "projects/default/datasets/d1"
 CONFIG = ["--preset=quality", "--steps=300", "--rank=8", "--adapter-type=dora", "--resolution=64", "--seed=5"]
@@ -23,7 +23,8 @@ SETTINGS = [
 
 def test_train_sends_its_options_and_every_setting_as_its_type(personae_command, trainer, folder):
     settings = [f"--set={setting}" for setting in SETTINGS]
-    words = ["--trigger-word=nvx", "--class-noun=cat", "--licence=CC0-1.0", "--consent=by letter"]
+    words = ["--trigger-word=nvx", "--class-noun=cat", "--licence=CC0-1.0"]
+    words += ["--consent-given-by=Ada", "--consent-purpose=a comic", "--consent-evidence=form 7"]
     code, out, _ = personae_command("train", folder, "--name=nova", "--detach", *CONFIG, *settings, *words)
     assert (code, out) == (0, f"{TRAINING}\n")
     training = trainer.requests["CreateTraining"][0].training
@@ -42,7 +43,8 @@ def test_train_sends_its_options_and_every_setting_as_its_type(personae_command,
         sample_prompts=["a cat, asleep", "a dog"],
     )
     assert (training.trigger_word, training.class_noun) == ("nvx", "cat")
-    assert (training.licence, training.consent) == ("CC0-1.0", "by letter")
+    consent = dataset_pb2.Consent(given_by="Ada", purpose="a comic", evidence="form 7")
+    assert (training.licence, trainer.requests["CreateDataset"][0].consent) == ("CC0-1.0", consent)
 
 
 def test_every_wrong_setting_is_named_at_once_and_before_anything_is_sent(personae_command, trainer, folder):

@@ -37,15 +37,14 @@ def test_a_plan_and_a_training_ask_for_the_same(client, planned):
         "trigger_word": "sks",
         "class_noun": "cat",
         "licence": "CC-BY-4.0",
-        "consent": "by letter",
         "steps": 3,
     }
     client.plan_training(DATASET, **options)
     client.train(DATASET, **options)
     plan, training = planned.requests["CreateTraining"]
     assert (plan.training, plan.new_version) == (training.training, training.new_version)
-    assert {name: getattr(training.training, name) for name in ("licence", "consent", "base_model", "class_noun")} == {
-        name: options[name] for name in ("licence", "consent", "base_model", "class_noun")
+    assert {name: getattr(training.training, name) for name in ("licence", "base_model", "class_noun")} == {
+        name: options[name] for name in ("licence", "base_model", "class_noun")
     }
     assert not training.validate_only
 
@@ -62,3 +61,14 @@ def test_a_plan_raises_what_a_training_would(client, trainer):
         client.plan_training([b"picture"], name="micah", preset="slow")
     assert not trainer.requests
     assert trainer.plan == trainer_pb2.CreateTrainingResponse()
+
+
+@pytest.mark.parametrize("verb", ["train", "plan_training"])
+def test_consent_goes_with_pictures_and_not_with_a_dataset_that_exists(client, planned, verb):
+    consent = personae.Consent("Ada", "a comic", "form 7")
+    getattr(client, verb)([b"picture"], name="micah", consent=consent)
+    (request,) = planned.requests["CreateDataset"]
+    assert (request.consent.given_by, request.consent.purpose, request.consent.evidence) == ("Ada", "a comic", "form 7")
+    with pytest.raises(personae.InvalidRequest, match="consent: found one beside projects/default/datasets/d1"):
+        getattr(client, verb)(DATASET, name="micah", consent=consent)
+    assert len(planned.requests["CreateTraining"]) == 1

@@ -29,6 +29,7 @@ from inference_service.finishing import Finishing
 from inference_service.generation import GenerationRequest, ImageTask
 from inference_service.host_adapters import HostAdapters
 from inference_service.ledger import Ledger
+from inference_service.made_images import MadeImages
 from inference_service.manifests import Manifests
 from inference_service.metrics import InferenceMetrics
 from inference_service.observed_studio import ObservedStudio
@@ -165,7 +166,8 @@ async def fake_serving(
     adapters = Adapters(manifests, host, uses)
     check = ContentCheck(checker) if checker else None
     ledger = Ledger(reads_from, lambda: MADE_AT)
-    finishing = Finishing(reads_from, "bucket-1", ledger, check, credentials)
+    made = MadeImages(reads_from, "bucket-1")
+    finishing = Finishing(made, ledger, check, credentials)
     read_image = partial(read_dataset_image, reads_from)
     studio = Studio({entry.name: base}, adapters, Admission(limits, clock), finishing, clock, read_image)
     served_adapters = ServedAdapters({entry.name: base}, adapters, uses, host, cache)
@@ -177,7 +179,7 @@ async def fake_serving(
         )
         asked = ObservedStudio(studio, counted)
     server = grpc.aio.server(interceptors=[*observing, ErrorInterceptor(), *([access] if access else [])])
-    add_InferenceServiceServicer_to_server(InferenceServicer(asked, served_adapters, ledger), server)
+    add_InferenceServiceServicer_to_server(InferenceServicer(asked, served_adapters, ledger, made), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

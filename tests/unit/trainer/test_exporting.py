@@ -11,13 +11,17 @@ import safetensors.numpy
 from base_models.catalog import BaseModelEntry, read_allow_list
 from personae.v1 import adapter_pb2, trainer_pb2
 from service_kit import schema
-from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, read_manifest
+from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, ConsentEntry, read_manifest
 from service_kit.errors import DataLost, InvalidRequest, ResourceMissing
 from service_kit.memory_store import MemoryStore
 from service_kit.names import AdapterName
 from tests import bucket_adapters
+from tests.interrupted_store import InterruptedStore
+from tests.unit.trainer.made_things import sweep
+from tests.unit.trainer.trainer_fakes import Clock
 from trainer_service import asked, wire
 from trainer_service.adapters import Adapters
+from trainer_service.deletion import Deletion
 from trainer_service.exporting import Export, Exporting
 
 CAT = AdapterName("default", "cat")
@@ -111,10 +115,31 @@ def test_of_two_exports_at_once_the_first_record_counts_for_both() -> None:
     assert _exporting(store).export(CAT, "kohya") == store.other
 
 
+@pytest.mark.parametrize("before", ["/blobs/", "/exports/kohya", "/exports/README"])
+def test_an_export_of_an_adapter_that_is_deleted_meanwhile_is_missing_and_leaves_nothing(before: str) -> None:
+    behind = MemoryStore()
+    _publish(behind)
+
+    def delete_and_sweep() -> None:
+        Deletion(behind, Clock()).delete_adapter(CAT, "")
+        sweep(behind)
+
+    store = InterruptedStore(behind, lambda keys: before in keys[-1], delete_and_sweep)
+    with pytest.raises(ResourceMissing, match="deleted meanwhile"):
+        _exporting(store).export(CAT, "kohya")
+    sweep(behind)
+    assert list(behind.keys("")) == [schema.tombstone(CAT.version(1))]
+
+
 def test_the_header_says_what_the_manifest_knows_and_nothing_else() -> None:
     store = MemoryStore()
     manifest = _publish(
-        store, training_config=CONFIG, image_count=16, chosen_step=120, licence="CC-BY-4.0", consent="me"
+        store,
+        training_config=CONFIG,
+        image_count=16,
+        chosen_step=120,
+        licence="CC-BY-4.0",
+        consent=ConsentEntry(given_by="me", purpose="x"),
     )
     header = _header(store, _exporting(store).export(CAT, "kohya"))
     digest = header.pop("modelspec.hash_sha256")
@@ -221,11 +246,11 @@ def test_callers_see_what_the_manifest_holds() -> None:
         chosen_step=120,
         validation_loss=0.25,
         licence="CC-BY-4.0",
-        consent="signed 2026-01-01",
+        consent=ConsentEntry(given_by="Ada", purpose="a comic"),
     )
     seen = wire.adapter(manifest)
     assert (seen.training_config.steps, seen.chosen_step, seen.validation_loss) == (140, 120, 0.25)
-    assert (seen.dataset_digest, seen.licence, seen.consent) == ("d" * 64, "CC-BY-4.0", "signed 2026-01-01")
+    assert (seen.dataset_digest, seen.licence, seen.consent.given_by) == ("d" * 64, "CC-BY-4.0", "Ada")
     older = wire.adapter(_publish(MemoryStore()))
     assert not older.HasField("training_config")
     assert not older.HasField("validation_loss")

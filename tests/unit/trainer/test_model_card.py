@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, EvaluationEntry
+from service_kit.adapter_manifest import AdapterManifest, ArtifactEntry, ConsentEntry, EvaluationEntry
 from trainer_service.model_card import model_card
 
 FILE = ArtifactEntry(artifact_id="adapter.safetensors", media_type="", size_bytes=1, digest="f" * 64)
@@ -34,7 +34,7 @@ def _manifest(**changes: Any) -> AdapterManifest:
         "chosen_step": 120,
         "validation_loss": 0.0123,
         "licence": "CC-BY-4.0",
-        "consent": "Ada Lovelace, signed",
+        "consent": ConsentEntry(given_by="Ada Lovelace", purpose="a comic", evidence="signed"),
     }
     return AdapterManifest(**(values | changes))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from base_models.catalog import read_allow_list
+from service_kit.adapter_manifest import ConsentEntry
 from service_kit.memory_store import MemoryStore
 from service_kit.names import DatasetName
 from trainer_service.datasets import Datasets
@@ -34,19 +35,30 @@ class Clock:
 class Trainer:
     """Datasets and trainings over a store in memory."""
 
-    def __init__(self, store: MemoryStore | None = None) -> None:
+    def __init__(self, store: MemoryStore | None = None, require_consent: bool = False) -> None:
         self.store = store or MemoryStore()
         self.clock = Clock()
         self.datasets = Datasets(self.store, self.clock)
         self.base_models = read_allow_list(["toon-64"])
         # Words are near enough to tokens for a limit to be met or exceeded.
         self.trainings = Trainings(
-            self.store, self.datasets, self.base_models, lambda entry, prompt: len(prompt.split()), self.clock
+            self.store,
+            self.datasets,
+            self.base_models,
+            lambda entry, prompt: len(prompt.split()),
+            self.clock,
+            require_consent,
         )
 
-    def dataset(self, dataset_id: str = "cat", count: int = 16, caption: str | None = None) -> DatasetName:
+    def dataset(
+        self,
+        dataset_id: str = "cat",
+        count: int = 16,
+        caption: str | None = None,
+        consent: ConsentEntry | None = None,
+    ) -> DatasetName:
         """A dataset of `count` bundled pictures."""
-        record = self.datasets.create("", dataset_id, "", "")
+        record = self.datasets.create("", dataset_id, "", "", consent)
         self.datasets.add(record.name, [self.datasets.keep(record.name, image) for image in bundled(count, caption)])
         return record.name
 

@@ -1,0 +1,47 @@
+"""The verbs of a Client that delete, and the one that says what deleting would take along."""
+
+from collections.abc import Iterator
+
+from personae import calls, requests
+from personae.connection import Connection, needed
+from personae.images import MadeImage
+from personae.resources import Adapter, Dataset
+
+
+class Removing:
+    """The part of `personae.Client` that takes away what the other parts made."""
+
+    project: str
+    _trainer: Connection | None
+    _inference: Connection | None
+
+    def delete_dataset(self, name: str) -> None:
+        """Delete a dataset, by its id or name, and all that was made of it: trainings, adapters, images in the bucket.
+
+        A training that runs on it is stopped. The adapters stop being served within 5 seconds. Ids of deleted datasets
+        are not given again.
+        """
+        full_name = requests.resource_name(self.project, "datasets", name)
+        needed(self._trainer, "trainer").ask(calls.delete_dataset(full_name))
+
+    def delete_training(self, name: str) -> None:
+        """Delete an ended training's record, events, samples and checkpoints, by its id or name. Its adapter stays."""
+        full_name = requests.resource_name(self.project, "trainings", name)
+        needed(self._trainer, "trainer").ask(calls.delete_training(full_name))
+
+    def delete_adapter(self, name: str) -> None:
+        """Delete a version of an adapter, or all, by id or name, with the images in the bucket that it made.
+
+        It stops being served within 5 seconds; `look_up_image` still finds what it made.
+        """
+        full_name = requests.resource_name(self.project, "adapters", name)
+        needed(self._trainer, "trainer").ask(calls.delete_adapter(full_name))
+
+    def images_of(self, source: Adapter | Dataset | str) -> Iterator[MadeImage]:
+        """The images that were made with an adapter version, or from a dataset's pictures, in order of their hashes.
+
+        source: an Adapter or a Dataset, or the name of either; `micah/versions/2` is an adapter's.
+        """
+        name = source if isinstance(source, str) else source.name
+        parent = requests.resource_name(self.project, "adapters", name)
+        return needed(self._inference, "inference").pages(lambda token: calls.list_images(parent, token))
