@@ -143,7 +143,7 @@ def _wrap_unary(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     return handle
 
@@ -163,12 +163,13 @@ def _wrap_stream(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[A
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     return handle
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+    """End a call with the status of an error."""
     found = to_status(error)
     status = rpc_status.to_status(found)
     await context.abort(status.code, status.details, (*status.trailing_metadata, *_pushback(found)))

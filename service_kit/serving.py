@@ -1,5 +1,8 @@
 """Server boot and drain: one gRPC server with errors mapped, health and reflection, until SIGTERM or SIGINT.
 
+The drain goes one way: health says NOT_SERVING, then nothing new is taken (HTTP/2 GOAWAY), unary calls and streams run
+on, shortly before the time is up the streams that are left are told to come back, last everything closes.
+
 Health is served on the main port and, in plaintext, on one of its own for probes. When both ports listen, one JSON line
 on standard output says where: `{"event": "serving", "address": …, "health_address": …}`.
 """
@@ -7,6 +10,7 @@ on standard output says where: `{"event": "serving", "address": …, "health_add
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -23,6 +27,7 @@ from service_kit.error_status import ErrorInterceptor
 from service_kit.minio_store import MinioStore, open_store
 from service_kit.settings import PREFIX, SettingsError, StoreSettings
 from service_kit.store import StoreForbidden, StoreUnavailable
+from service_kit.streams import DrainInterceptor, UnreadInterceptor
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +41,9 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
 ]
 _STORE_RETRY_S = 0.5
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+# What is left of the drain for streams to end in: at most this, and at most half of it.
+_ENDING_S = 2.0
 
 
 class StartError(Exception):
@@ -88,13 +96,14 @@ async def serve_until_stopped(
 ) -> None:
     """Serve until SIGTERM or SIGINT (or `stopping` is set by the caller), then drain for at most `drain_s` seconds.
 
-    `stopping` is set as the drain begins, so that long-lived streams can end. Raises StartError when a port is taken.
+    `stopping` is set as the drain begins, so that streams that would never end can do so at once; a second signal
+    changes nothing. Raises StartError when a port is taken.
     """
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPPING:
         loop.add_signal_handler(number, stopping.set)
-    health = HealthServicer()
-    main = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+    health, drain = HealthServicer(), DrainInterceptor()
+    main = grpc.aio.server(interceptors=[UnreadInterceptor(), ErrorInterceptor(), drain], options=_OPTIONS)
     add_services(main)
     health_pb2_grpc.add_HealthServicer_to_server(health, main)
     if endpoint.reflection:
@@ -112,7 +121,9 @@ async def serve_until_stopped(
     await stopping.wait()
     _logger.info("draining for at most %.0f s", drain_s)
     await health.enter_graceful_shutdown()
+    ending = loop.call_later(drain_s - min(_ENDING_S, drain_s / 2), drain.end_streams)
     await main.stop(drain_s)
+    ending.cancel()
     await probes.stop(0)
 
 
@@ -146,7 +157,22 @@ def _port_taken(address: str, variable: str) -> StartError:
 
 def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a service's `main`; a StartError or SettingsError ends the process with its text alone, exit status 1."""
+
+    async def run() -> None:
+        for number in _STOPPING:
+            asyncio.get_running_loop().add_signal_handler(number, _end_start)
+        await main()
+
     try:
-        asyncio.run(main())
+        asyncio.run(run())
     except (StartError, SettingsError) as error:
         sys.exit(f"cannot start: {error}")
+
+
+def _end_start() -> None:
+    """What a signal does until `serve_until_stopped` has its own for it: nothing is held yet that must be freed.
+
+    The first process of a container has no other way to be stopped, and a thread that loads a model could not be.
+    """
+    _logger.info("stopped during the start")
+    os._exit(0)
