@@ -12,7 +12,7 @@ import grpc
 
 from personae.calls import Call, Page, Sending, Upload
 from personae.errors import InvalidRequest, Unavailable, Violation, from_rpc
-from personae.patience import Outage, Patience
+from personae.patience import Outage, Patience, after_an_answer
 from personae.stream import Stream
 
 C = TypeVar("C")
@@ -46,10 +46,13 @@ class Connection:
     def __init__(self, address: str, make_stub: Callable[[grpc.Channel], Any], patience: Patience) -> None:
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = make_stub(self._channel)
+        self._closed = False
         self.patience = patience
+        """Grows when the server has answered."""
 
     def close(self) -> None:
         """Close the channel; open streams end."""
+        self._closed = True
         self._channel.close()
 
     def ask(self, call: Call[T]) -> T:
@@ -87,12 +90,15 @@ class Connection:
         while not stream.complete:
             try:
                 for message in read(rpc(stream.request(), timeout=stream.timeout_s), stream.silence_s):
+                    self.patience = after_an_answer(self.patience)
                     item = stream.take(message)
                     if item is not None:
                         yield item
                 if not stream.complete:
                     raise stream.ended_early()
             except Unavailable as cut:
+                if self._closed:
+                    raise
                 if not stream.complete:
                     time.sleep(stream.outage.pause_s(cut, time.monotonic()))
 
@@ -100,10 +106,12 @@ class Connection:
         outage = Outage(self.patience.unanswered_s, self.patience.first_pause_s)
         while True:
             try:
-                return attempt()
+                answer = attempt()
+                self.patience = after_an_answer(self.patience)
+                return answer
             except grpc.RpcError as failure:
                 error = from_rpc(failure)
-                if not isinstance(error, Unavailable):
+                if self._closed or not isinstance(error, Unavailable):
                     raise error from failure
                 time.sleep(outage.pause_s(error, time.monotonic()))
 
