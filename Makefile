@@ -26,6 +26,9 @@ test-processes: .venv/test
 test-slow: .venv/test ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow
 
+test-faults: .venv/test ## Kill, freeze and cut everything while it works, and look for what was lost
+	$(BIN)/pytest -m "faults" tests/faults
+
 bench: .venv/test ## Hold the speed of training and of serving against what diffusers has to offer (40 minutes)
 	$(CPU_MEMORY) OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.training_speed
 	$(CPU_MEMORY) $(BIN)/python -m tests.benchmarks.serving_speed
@@ -88,4 +91,4 @@ clean: ## Stop nothing, delete what `make` and `personae up` made: environments,
 	.venv-protos/bin/python -m pip install --quiet 'grpcio-tools==1.71.2' 'mypy-protobuf==3.6.0'
 	@touch $@
 
-.PHONY: help demo test test-units test-processes test-slow check protos manifests bench bench-gpu base-model base-model-eval judges clean
+.PHONY: help demo test test-units test-processes test-slow test-faults check protos manifests bench bench-gpu base-model base-model-eval judges clean
