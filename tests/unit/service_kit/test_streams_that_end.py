@@ -108,6 +108,24 @@ def test_a_stream_that_begins_after_the_end_is_told_at_once() -> None:
     _serve(scenario)
 
 
+def test_without_being_told_a_stream_is_cut_without_a_word() -> None:
+    async def run() -> None:
+        streams = _Streams()
+        server = grpc.aio.server(interceptors=[ErrorInterceptor(), DrainInterceptor()])
+        server.add_generic_rpc_handlers((streams.handler(),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(_PATIENCE_S):
+            call = _open(channel, "Idle")
+            await call.read()
+            await server.stop(0.1)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await _read_all(call)
+            assert rpc_status.from_call(caught.value) is None
+
+    asyncio.run(run())
+
+
 def test_a_drain_ends_a_health_watch_too() -> None:
     async def scenario(channel: Any, streams: _Streams, drain: DrainInterceptor) -> None:
         call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="x"))
