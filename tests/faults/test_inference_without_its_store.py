@@ -45,7 +45,9 @@ class Serving:
         """Images of the seeds 0, 1, ..., asked for with all patience."""
         with personae.Client(inference=self.service.address) as client:
             adapters = [] if name is None else [str(name)]
-            return list(client.generate("a red hat", adapters=adapters, seeds=list(range(count)), steps=2))
+            images = client.generate("a red hat", adapters=adapters, seeds=list(range(count)), steps=2)
+            # They come in any order.
+            return sorted(images, key=lambda image: image.index)
 
     def refusal(self, name: AdapterVersionName | None = None) -> tuple[Code, str, bool, int]:
         """Status and reason of a call that fails, whether it says when to come back, and the images before it."""
