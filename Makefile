@@ -27,7 +27,7 @@ test-slow: .venv/test ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow
 
 # -v and --durations: what was tried, and how long each took.
-test-faults: .venv/test ## Kill, freeze and cut off everything that trains, at every point that has a name (20 minutes)
+test-faults: .venv/test ## Kill, freeze and cut off everything while it works, at every point that has a name (40 minutes)
 	$(BIN)/pytest -m faults -v --durations=0 --durations-min=1
 
 bench: .venv/test ## Hold the speed of training and of serving against what diffusers has to offer (40 minutes)

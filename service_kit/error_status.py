@@ -154,7 +154,7 @@ def _wrap_unary(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     return handle
 
@@ -174,12 +174,13 @@ def _wrap_stream(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[A
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     return handle
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+    """End a call with the status of an error."""
     found = to_status(error)
     status = rpc_status.to_status(found)
     # What was set before says which call it was; an abort would leave it out.

@@ -1,5 +1,8 @@
 """Server boot and drain: one gRPC server with callers checked, errors mapped, health and reflection, until SIGTERM.
 
+The drain goes one way: health says NOT_SERVING, then nothing new is taken (HTTP/2 GOAWAY), unary calls and streams run
+on, shortly before the time is up the streams that are left are told to come back, last everything closes.
+
 Health is served on the main port and, in plaintext, on one of its own for probes. When both ports listen, one JSON line
 on standard output says where: `{"event": "serving", "address": …, "health_address": …, "metrics_address": …}`.
 """
@@ -7,6 +10,7 @@ on standard output says where: `{"event": "serving", "address": …, "health_add
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -26,6 +30,7 @@ from service_kit.minio_store import MinioStore, open_store
 from service_kit.observing import ObservingInterceptor
 from service_kit.settings import PREFIX, SettingsError, StoreSettings
 from service_kit.store import StoreForbidden, StoreUnavailable
+from service_kit.streams import DrainInterceptor, UnreadInterceptor
 from service_kit.traces import Traces
 
 _logger = logging.getLogger(__name__)
@@ -40,6 +45,9 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
 ]
 _STORE_RETRY_S = 0.5
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+# What is left of the drain for streams to end in: at most this, and at most half of it.
+_ENDING_S = 2.0
 
 
 class StartError(Exception):
@@ -105,17 +113,19 @@ async def serve_until_stopped(
 ) -> None:
     """Serve until SIGTERM or SIGINT (or `stopping` is set by the caller), then drain for at most `drain_s` seconds.
 
-    `stopping` is set as the drain begins, so that long-lived streams can end. Raises StartError when a port is taken.
+    `stopping` is set as the drain begins, so that streams that would never end can do so at once; a second signal
+    changes nothing. Raises StartError when a port is taken.
     """
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPPING:
         loop.add_signal_handler(number, stopping.set)
-    health = HealthServicer()
-    # The outermost first, which sees every call as its caller does; what the check of the caller raises is mapped like
-    # what a handler raises.
+    health, drain = HealthServicer(), DrainInterceptor()
+    # The outermost first: it writes the messages of streams itself; then what sees every call as its caller does. What the
+    # drain and the check of the caller raise is mapped like what a handler raises.
     observing = [ObservingInterceptor(watched.metrics, watched.traces.tracer)] if watched else []
     checking = [access.interceptor] if access.interceptor else []
-    main = grpc.aio.server(interceptors=[*observing, ErrorInterceptor(), *checking], options=_OPTIONS)
+    interceptors = [UnreadInterceptor(), *observing, ErrorInterceptor(), drain, *checking]
+    main = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
     add_services(main)
     health_pb2_grpc.add_HealthServicer_to_server(health, main)
     if endpoint.reflection:
@@ -138,7 +148,9 @@ async def serve_until_stopped(
     await stopping.wait()
     _logger.info("draining for at most %.0f s", drain_s)
     await health.enter_graceful_shutdown()
+    ending = loop.call_later(drain_s - min(_ENDING_S, drain_s / 2), drain.end_streams)
     await main.stop(drain_s)
+    ending.cancel()
     await probes.stop(0)
     if metrics_server:
         metrics_server.close()
@@ -186,7 +198,22 @@ def _port_taken(address: str, variable: str) -> StartError:
 
 def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a service's `main`; a StartError or SettingsError ends the process with its text alone, exit status 1."""
+
+    async def run() -> None:
+        for number in _STOPPING:
+            asyncio.get_running_loop().add_signal_handler(number, _end_start)
+        await main()
+
     try:
-        asyncio.run(main())
+        asyncio.run(run())
     except (StartError, SettingsError) as error:
         sys.exit(f"cannot start: {error}")
+
+
+def _end_start() -> None:
+    """What a signal does until `serve_until_stopped` has its own for it: nothing is held yet that must be freed.
+
+    The first process of a container has no other way to be stopped, and a thread that loads a model could not be.
+    """
+    _logger.info("stopped during the start")
+    os._exit(0)

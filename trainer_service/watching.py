@@ -1,4 +1,7 @@
-"""Watching a training: its journal, followed, with a heartbeat in every quiet while."""
+"""Watching a training: its journal, followed, with a heartbeat in every quiet while, the first of them soon.
+
+A caller whose connection is cut every few seconds learns so, each time, that the service is there.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,6 +16,7 @@ from trainer_service.journal import Journal
 from trainer_service.trainings import Trainings
 
 HEARTBEAT_S = 5.0
+_FIRST_HEARTBEAT_S = 0.5
 _COME_BACK_S = 1.0
 
 
@@ -35,9 +39,11 @@ class Watching:
         events = Journal(self._store, name).follow(after)
         stopped = asyncio.ensure_future(self._stopping.wait())
         coming = asyncio.ensure_future(anext(events, None))
+        quiet_s = _FIRST_HEARTBEAT_S
         try:
             while True:
-                await asyncio.wait({coming, stopped}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({coming, stopped}, timeout=quiet_s, return_when=asyncio.FIRST_COMPLETED)
+                quiet_s = HEARTBEAT_S
                 if coming.done():
                     event = coming.result()
                     if event is None:

@@ -13,7 +13,7 @@ import grpc
 from personae.access import Access
 from personae.calls import Call, Page, Sending, Upload
 from personae.errors import InvalidRequest, Unavailable, Violation, from_rpc
-from personae.patience import Outage, Patience
+from personae.patience import Outage, Patience, after_an_answer
 from personae.stream import Stream
 
 C = TypeVar("C")
@@ -60,10 +60,13 @@ class Connection:
         )
         self._stub = make_stub(self._channel)
         self._access = access
+        self._closed = False
         self.patience = patience
+        """Grows when the server has answered."""
 
     def close(self) -> None:
         """Close the channel; open streams end."""
+        self._closed = True
         self._channel.close()
 
     def ask(self, call: Call[T]) -> T:
@@ -104,12 +107,15 @@ class Connection:
             try:
                 call = rpc(stream.request(), timeout=stream.timeout_s, metadata=self._access.metadata())
                 for message in read(call, stream.silence_s):
+                    self.patience = after_an_answer(self.patience)
                     item = stream.take(message)
                     if item is not None:
                         yield item
                 if not stream.complete:
                     raise stream.ended_early()
             except Unavailable as cut:
+                if self._closed:
+                    raise
                 if not stream.complete:
                     time.sleep(stream.outage.pause_s(cut, time.monotonic()))
 
@@ -117,10 +123,12 @@ class Connection:
         outage = Outage(self.patience.unanswered_s, self.patience.first_pause_s)
         while True:
             try:
-                return attempt()
+                answer = attempt()
+                self.patience = after_an_answer(self.patience)
+                return answer
             except grpc.RpcError as failure:
                 error = from_rpc(failure)
-                if not isinstance(error, Unavailable):
+                if self._closed or not isinstance(error, Unavailable):
                     raise error from failure
                 time.sleep(outage.pause_s(error, time.monotonic()))
 

@@ -149,7 +149,8 @@ def from_rpc(error: grpc.RpcError) -> PersonaeError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # gRPC itself answers with this code, and without details, when a message is larger than a peer takes.
         return Busy(message, reason=reason, retry_after_s=retry_after_s) if reason else TooLarge(message)
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED):
+    # CANCELLED, where nobody here cancelled: a server that stops drops so what it had not begun, and so do proxies.
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.CANCELLED):
         return Unavailable(message, reason=reason, retry_after_s=retry_after_s)
     return _BY_CODE.get(code, ServerDefect)(message, reason=reason)
 

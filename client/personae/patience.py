@@ -4,7 +4,7 @@ Both clients pace their repeats here; all that differs between them is how they 
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from personae.errors import Unavailable
 
@@ -22,13 +22,18 @@ class Patience:
     generation_s: float = 3600.0
     """For one generation, however many images."""
     unanswered_s: float = 10.0
-    """For a server to become available, before the first answer."""
+    """For a server to become available, before the first answer: the address may be wrong."""
     outage_s: float = 60.0
-    """For a server to come back, after a stream was cut."""
+    """For a server to come back that has answered before: it may be restarting."""
     silence_s: float = 15.0
     """For the next message of a stream that is known to have heartbeats or to be a download."""
     first_pause_s: float = 0.2
     """Before the first repeat; doubled with each, up to 5 seconds, unless the server says how long to wait."""
+
+
+def after_an_answer(patience: Patience) -> Patience:
+    """With a server that has answered: it is as long in coming back for a first message as for a later one."""
+    return replace(patience, unanswered_s=max(patience.unanswered_s, patience.outage_s))
 
 
 class Outage:

@@ -16,7 +16,7 @@ from personae.access import Access
 from personae.calls import Call, Page, Sending, Upload
 from personae.connection import CHANNEL_OPTIONS, silence
 from personae.errors import Unavailable, from_rpc
-from personae.patience import Outage, Patience
+from personae.patience import Outage, Patience, after_an_answer
 from personae.stream import Stream
 
 T = TypeVar("T")
@@ -36,10 +36,13 @@ class Connection:
         self._address, self._make_stub = address, make_stub
         self._access, self._credentials = access, access.credentials()
         self._opened: tuple[grpc.aio.Channel, Any] | None = None
+        self._closed = False
         self.patience = patience
+        """Grows when the server has answered."""
 
     async def close(self) -> None:
         """Close the channel; open streams end."""
+        self._closed = True
         channel, _ = self._open()
         await channel.close()
 
@@ -89,12 +92,15 @@ class Connection:
             try:
                 async with aclosing(_read(call, stream.silence_s)) as messages:
                     async for message in messages:
+                        self.patience = after_an_answer(self.patience)
                         item = stream.take(message)
                         if item is not None:
                             yield item
                 if not stream.complete:
                     raise stream.ended_early()
             except Unavailable as cut:
+                if self._closed:
+                    raise
                 if not stream.complete:
                     await asyncio.sleep(stream.outage.pause_s(cut, time.monotonic()))
 
@@ -102,10 +108,12 @@ class Connection:
         outage = Outage(self.patience.unanswered_s, self.patience.first_pause_s)
         while True:
             try:
-                return await attempt()
+                answer = await attempt()
+                self.patience = after_an_answer(self.patience)
+                return answer
             except grpc.aio.AioRpcError as failure:
                 error = from_rpc(failure)
-                if not isinstance(error, Unavailable):
+                if self._closed or not isinstance(error, Unavailable):
                     raise error from failure
                 await asyncio.sleep(outage.pause_s(error, time.monotonic()))
 

@@ -33,6 +33,8 @@ class InferenceServiceStub(object):
     RetryInfo where waiting helps. Beside those listed at an rpc, every rpc may answer:
     INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
     UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
+    Likewise a stream of which nothing was read for a minute (reason UNREAD). A server that stops also
+    drops what it had not begun with CANCELLED: retry that as well, where you did not cancel.
     DEADLINE_EXCEEDED   the caller's deadline passed; work on the call has stopped.
     RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
     UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
@@ -89,6 +91,8 @@ class InferenceServiceServicer(object):
     RetryInfo where waiting helps. Beside those listed at an rpc, every rpc may answer:
     INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
     UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
+    Likewise a stream of which nothing was read for a minute (reason UNREAD). A server that stops also
+    drops what it had not begun with CANCELLED: retry that as well, where you did not cancel.
     DEADLINE_EXCEEDED   the caller's deadline passed; work on the call has stopped.
     RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
     UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
@@ -219,6 +223,8 @@ class InferenceService(object):
     RetryInfo where waiting helps. Beside those listed at an rpc, every rpc may answer:
     INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
     UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
+    Likewise a stream of which nothing was read for a minute (reason UNREAD). A server that stops also
+    drops what it had not begun with CANCELLED: retry that as well, where you did not cancel.
     DEADLINE_EXCEEDED   the caller's deadline passed; work on the call has stopped.
     RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
     UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.

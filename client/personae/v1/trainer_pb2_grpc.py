@@ -36,6 +36,8 @@ class TrainerServiceStub(object):
     FAILED_PRECONDITION, RetryInfo where waiting helps. Beside those listed at an rpc, every rpc may answer:
     INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
     UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
+    Likewise a stream of which nothing was read for a minute (reason UNREAD). A server that stops also
+    drops what it had not begun with CANCELLED: retry that as well, where you did not cancel.
     DEADLINE_EXCEEDED   the caller's deadline passed; a mutation with a `request_id` is safe to repeat.
     RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
     UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
@@ -153,6 +155,8 @@ class TrainerServiceServicer(object):
     FAILED_PRECONDITION, RetryInfo where waiting helps. Beside those listed at an rpc, every rpc may answer:
     INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
     UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
+    Likewise a stream of which nothing was read for a minute (reason UNREAD). A server that stops also
+    drops what it had not begun with CANCELLED: retry that as well, where you did not cancel.
     DEADLINE_EXCEEDED   the caller's deadline passed; a mutation with a `request_id` is safe to repeat.
     RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
     UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
@@ -266,8 +270,8 @@ class TrainerServiceServicer(object):
 
     def WatchTraining(self, request, context):
         """Streams a training's events: replays those after `after_sequence`, then follows, and ends OK after the `ended` event,
-        also when the training failed. A heartbeat comes after every 5 quiet seconds. After a cut, call again with the last
-        sequence seen: nothing is lost or repeated.
+        also when the training failed. A heartbeat comes after every 5 quiet seconds, the first after half a second. After a cut,
+        call again with the last sequence seen: nothing is lost or repeated.
         NOT_FOUND     it does not exist in this project, or was deleted while it was watched.
         OUT_OF_RANGE  `after_sequence` is beyond the last event.
         """
@@ -442,6 +446,8 @@ class TrainerService(object):
     FAILED_PRECONDITION, RetryInfo where waiting helps. Beside those listed at an rpc, every rpc may answer:
     INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
     UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
+    Likewise a stream of which nothing was read for a minute (reason UNREAD). A server that stops also
+    drops what it had not begun with CANCELLED: retry that as well, where you did not cancel.
     DEADLINE_EXCEEDED   the caller's deadline passed; a mutation with a `request_id` is safe to repeat.
     RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
     UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.

@@ -28,6 +28,8 @@ class TrainerServiceStub:
     FAILED_PRECONDITION, RetryInfo where waiting helps. Beside those listed at an rpc, every rpc may answer:
       INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
       UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
+                          Likewise a stream of which nothing was read for a minute (reason UNREAD). A server that stops also
+                          drops what it had not begun with CANCELLED: retry that as well, where you did not cancel.
       DEADLINE_EXCEEDED   the caller's deadline passed; a mutation with a `request_id` is safe to repeat.
       RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
       UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
@@ -143,8 +145,8 @@ class TrainerServiceStub:
         personae.v1.trainer_pb2.WatchTrainingResponse,
     ]
     """Streams a training's events: replays those after `after_sequence`, then follows, and ends OK after the `ended` event,
-    also when the training failed. A heartbeat comes after every 5 quiet seconds. After a cut, call again with the last
-    sequence seen: nothing is lost or repeated.
+    also when the training failed. A heartbeat comes after every 5 quiet seconds, the first after half a second. After a cut,
+    call again with the last sequence seen: nothing is lost or repeated.
       NOT_FOUND     it does not exist in this project, or was deleted while it was watched.
       OUT_OF_RANGE  `after_sequence` is beyond the last event.
     """
@@ -219,6 +221,8 @@ class TrainerServiceAsyncStub:
     FAILED_PRECONDITION, RetryInfo where waiting helps. Beside those listed at an rpc, every rpc may answer:
       INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
       UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
+                          Likewise a stream of which nothing was read for a minute (reason UNREAD). A server that stops also
+                          drops what it had not begun with CANCELLED: retry that as well, where you did not cancel.
       DEADLINE_EXCEEDED   the caller's deadline passed; a mutation with a `request_id` is safe to repeat.
       RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
       UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
@@ -333,8 +337,8 @@ class TrainerServiceAsyncStub:
         personae.v1.trainer_pb2.WatchTrainingResponse,
     ]
     """Streams a training's events: replays those after `after_sequence`, then follows, and ends OK after the `ended` event,
-    also when the training failed. A heartbeat comes after every 5 quiet seconds. After a cut, call again with the last
-    sequence seen: nothing is lost or repeated.
+    also when the training failed. A heartbeat comes after every 5 quiet seconds, the first after half a second. After a cut,
+    call again with the last sequence seen: nothing is lost or repeated.
       NOT_FOUND     it does not exist in this project, or was deleted while it was watched.
       OUT_OF_RANGE  `after_sequence` is beyond the last event.
     """
@@ -409,6 +413,8 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
     FAILED_PRECONDITION, RetryInfo where waiting helps. Beside those listed at an rpc, every rpc may answer:
       INVALID_ARGUMENT    a field is missing, malformed or out of range; mend the named fields.
       UNAVAILABLE         the server is starting, draining or cannot reach its store; retry after RetryInfo.
+                          Likewise a stream of which nothing was read for a minute (reason UNREAD). A server that stops also
+                          drops what it had not begun with CANCELLED: retry that as well, where you did not cancel.
       DEADLINE_EXCEEDED   the caller's deadline passed; a mutation with a `request_id` is safe to repeat.
       RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
       UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
@@ -545,8 +551,8 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[personae.v1.trainer_pb2.WatchTrainingResponse], collections.abc.AsyncIterator[personae.v1.trainer_pb2.WatchTrainingResponse]]:
         """Streams a training's events: replays those after `after_sequence`, then follows, and ends OK after the `ended` event,
-        also when the training failed. A heartbeat comes after every 5 quiet seconds. After a cut, call again with the last
-        sequence seen: nothing is lost or repeated.
+        also when the training failed. A heartbeat comes after every 5 quiet seconds, the first after half a second. After a cut,
+        call again with the last sequence seen: nothing is lost or repeated.
           NOT_FOUND     it does not exist in this project, or was deleted while it was watched.
           OUT_OF_RANGE  `after_sequence` is beyond the last event.
         """

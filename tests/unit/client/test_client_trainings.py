@@ -176,6 +176,27 @@ def test_an_address_where_nobody_listens_is_unavailable(connect):
             client.get_training("t1")
 
 
+def test_a_server_that_has_answered_is_waited_for_as_long_as_a_restart_takes(connect, trainer_address, trainer):
+    patience = personae.Patience(unanswered_s=0.1, outage_s=5)
+    trainer.instead["GetTraining"] = [unavailable(retry_info(0.3))]
+    with connect(trainer_address, patience=patience) as client:
+        with pytest.raises(personae.Unavailable):
+            client.get_training("t1")
+        client.get_training("t1")
+        trainer.instead["GetTraining"] = [unavailable(retry_info(0.3))]
+        client.get_training("t1")
+
+
+def test_a_closed_client_waits_for_no_stream(connect, trainer_address, trainer):
+    trainer.events, trainer.silent_after = [progress(1), progress(2)], [1]
+    with connect(trainer_address) as client:
+        events = client.get_training("t1").events()
+        next(events)
+        client.close()
+        with pytest.raises(personae.Unavailable):
+            next(events)
+
+
 def test_a_service_that_was_not_given_is_named(connect):
     with connect(inference="127.0.0.1:1") as client, pytest.raises(personae.InvalidRequest, match="trainer"):
         client.get_training("t1")
