@@ -26,6 +26,7 @@ from inference_service.finishing import Finishing
 from inference_service.host_adapters import HostAdapters
 from inference_service.ledger import Ledger
 from inference_service.manifests import Manifests
+from inference_service.picture_decoding import Decoder
 from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
 from inference_service.settings import OTHER_PROCESSES, InferenceSettings
@@ -121,7 +122,8 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     ledger = Ledger(store, lambda: datetime.now(UTC))
     finishing = Finishing(store, settings.store.s3_bucket, ledger, check)
     read_image = partial(read_dataset_image, store)
-    studio = Studio(served, adapters, admission, finishing, time.monotonic, read_image)
+    decoder = Decoder(settings.decoding)
+    studio = Studio(served, adapters, admission, finishing, time.monotonic, read_image, decoder.decode)
     served_adapters = ServedAdapters(served, adapters, uses, host, cache)
     servicer = InferenceServicer(studio, served_adapters, ledger)
 
@@ -129,8 +131,10 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
         add_InferenceServiceServicer_to_server(servicer, server)
 
     try:
+        await asyncio.to_thread(decoder.warm)
         await serve_until_stopped(endpoint, add_services, [_SERVICE], settings.inference_drain_s, asyncio.Event())
     finally:
+        decoder.close()
         manifests.close()
         host.close()
         for engine in engines.values():

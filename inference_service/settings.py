@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from base_models.catalog import PrecisionName
+from service_kit.decoder import DecodingSettings
 from service_kit.settings import Address, StoreSettings
 
 OTHER_PROCESSES = ("TRAINER_", "DINOV2_", "CLIP_")
@@ -17,6 +18,7 @@ class InferenceSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     store: StoreSettings = StoreSettings()
+    decoding: DecodingSettings = DecodingSettings()
     base_models: str = "toon-64"
     """Allow-list of base models, by commas: `name` of a bundled one or `name=/folder`. The first is the default."""
     inference_address: Address = "127.0.0.1:50052"

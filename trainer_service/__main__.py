@@ -13,6 +13,7 @@ from service_kit.serving import Endpoint, StartError, check_ports, connect_store
 from service_kit.settings import PREFIX, read_settings
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
+from trainer_service.decoder import Decoder
 from trainer_service.dispatcher import Dispatcher
 from trainer_service.exporting import Exporting
 from trainer_service.gpus import gpu_of_each_worker, visible_gpus
@@ -53,7 +54,8 @@ async def main() -> None:
         return datetime.now(UTC)
 
     stopping = asyncio.Event()
-    datasets = Datasets(store, now)
+    decoder = Decoder(settings.decoding)
+    datasets = Datasets(store, now, decoder)
     trainings = Trainings(store, datasets, base_models, lambda entry, prompt: tokens[entry.name].count(prompt), now)
     dispatcher = Dispatcher(store, gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ)), now)
     adapters, watching = Adapters(store), Watching(store, trainings, stopping)
@@ -68,6 +70,7 @@ async def main() -> None:
     handing_over = asyncio.create_task(hand_over())
     dispatcher.start()
     try:
+        await asyncio.to_thread(decoder.warm)
         await serve_until_stopped(
             endpoint,
             lambda server: trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server),
@@ -77,6 +80,7 @@ async def main() -> None:
         )
     finally:
         stopping.set()
+        decoder.close()
         await handing_over
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from base_models.likeness.model_folder import ModelFolderError, ModelType, read_model_folder
+from service_kit.decoder import DecodingSettings
 from service_kit.settings import Address, StoreSettings
 
 OTHER_PROCESSES = ("INFERENCE_",)
@@ -69,5 +70,6 @@ class TrainerSettings(BaseModel):
     trainer_stage_patience: StagePatience = 1.0
     """Factor, above 0 and at most 100, on how long each stage of a training may give no sign of life before its worker
     is given up: 5 to 30 minutes, by stage (`worker/watchdog.py`). Raise it where a single step takes longer."""
+    decoding: DecodingSettings = DecodingSettings()
     judges: JudgeSettings = JudgeSettings()
     """For the workers, which inherit this environment; checked here so that a wrong folder stops the start."""

@@ -30,6 +30,7 @@ from inference_service.generation import GenerationRequest, ImageTask
 from inference_service.host_adapters import HostAdapters
 from inference_service.ledger import Ledger
 from inference_service.manifests import Manifests
+from inference_service.picture_decoding import decode
 from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
 from inference_service.start_pictures import read_dataset_image
@@ -150,7 +151,7 @@ async def fake_serving(
     ledger = Ledger(reads_from, lambda: MADE_AT)
     finishing = Finishing(reads_from, "bucket-1", ledger, check)
     read_image = partial(read_dataset_image, reads_from)
-    studio = Studio({entry.name: base}, adapters, Admission(limits, clock), finishing, clock, read_image)
+    studio = Studio({entry.name: base}, adapters, Admission(limits, clock), finishing, clock, read_image, decode)
     served_adapters = ServedAdapters({entry.name: base}, adapters, uses, host, cache)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     add_InferenceServiceServicer_to_server(InferenceServicer(studio, served_adapters, ledger), server)

@@ -18,6 +18,7 @@ from inference_service.generation import (
     PromptDraft,
 )
 from inference_service.generation_check import check
+from inference_service.picture_decoding import decode
 from service_kit.errors import InvalidRequest
 from service_kit.names import AdapterName, AdapterVersionName, DatasetImageName
 
@@ -25,7 +26,16 @@ from service_kit.names import AdapterName, AdapterVersionName, DatasetImageName
 def _check(entry: BaseModelEntry, max_cost: int = 10**6, **fields: Any) -> GenerationRequest:
     numbers = itertools.count(100)
     draft = GenerationDraft(**({"prompts": (PromptDraft("a hat", (1,)),)} | fields))
-    return check(draft, entry, ("toon-64",), lambda text: len(text.split()), lambda: next(numbers), max_cost, _no_image)
+    return check(
+        draft,
+        entry,
+        ("toon-64",),
+        lambda text: len(text.split()),
+        lambda: next(numbers),
+        max_cost,
+        _no_image,
+        decode,
+    )
 
 
 def _no_image(name: DatasetImageName) -> bytes:
