@@ -20,6 +20,7 @@ MAX_PIXELS = 4096 * 4096
 FORMATS = ("JPEG", "PNG", "WEBP")
 # Of an answer: whether the file was refused, and width and height; what follows is why.
 ANSWER_HEAD = struct.Struct(">?II")
+_CHILD = "inference_service.decoder_child"
 _MAX_DETAIL_BYTES = 1_000
 _logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Decoder:
     """Decodes in child processes."""
 
     def __init__(self, settings: DecodingSettings) -> None:
-        self._pool = DecoderPool("inference_service.decoder_child", settings.limits, settings.decoders)
+        self._pool = DecoderPool(_CHILD, settings.limits, settings.decoders)
 
     def decode(self, kind: PictureKind, body: bytes) -> Image.Image:
         """See Decode. Raises TryLater or ServiceUnavailable besides, where no child process can be had."""

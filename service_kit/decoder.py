@@ -41,7 +41,7 @@ class DecodingSettings(BaseModel):
     decoder_bytes: int = Field(default=2 * 1024**3, ge=64 * 1024**2)
     """Memory that one of them may take for a picture, in bytes; a picture that needs more is refused. The default is
     enough for the largest that is allowed, in any mode."""
-    decoder_cpu_s: int = Field(default=20, ge=1, le=600)
+    decoder_cpu_s: int = Field(default=30, ge=1, le=600)
     """Processor time that a picture may take, in seconds; one that takes more is refused."""
 
     @property

@@ -18,6 +18,7 @@ from service_kit.picture_file import PictureRefused
 from trainer_service.near_duplicates import FINGERPRINT_BYTES
 from trainer_service.picture_doctor import MAX_STORED_SIDE, Finding, Rejection
 
+_CHILD = "trainer_service.decoder_child"
 # Noise does not compress; the rest is what zlib and the filters add.
 _MAX_PNG_BYTES = 4 * MAX_STORED_SIDE**2
 _MAX_DETAIL_CHARACTERS = 1_000
@@ -43,7 +44,7 @@ class Decoder:
     """See Doctor. Both raise TryLater or ServiceUnavailable besides, where no child process can be had."""
 
     def __init__(self, settings: DecodingSettings) -> None:
-        self._pool = DecoderPool("trainer_service.decoder_child", settings.limits, settings.decoders)
+        self._pool = DecoderPool(_CHILD, settings.limits, settings.decoders)
 
     def examine(self, body: bytes) -> Finding:
         return self._found("examine", body, _RGB)
