@@ -100,6 +100,8 @@ def open_start(draft: StartDraft, steps: int, violations: Violations, decode: De
     # False for NaN too.
     if not 0 < strength <= 1:
         violations.check(False, "start.strength", strength, "above 0 to 1")
+        # What else is wrong is found with one that can be computed with; infinity cannot.
+        strength = DEFAULT_STRENGTH
     elif steps > 0 and first_step(steps, strength) == steps:
         # Rounded up, because int() rounds down.
         least = math.ceil(1000 / steps) / 1000

@@ -125,6 +125,7 @@ class FakeServing:
     engine: FakeEngine
     store: MemoryStore
     clock: Clock
+    channel: grpc.aio.Channel
 
     async def generate(self, request: pb.GenerateRequest) -> list[pb.GenerateResponse]:
         """All messages of one call."""
@@ -159,7 +160,7 @@ async def fake_serving(
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield FakeServing(InferenceServiceStub(channel), studio, engine, store, clock)
+            yield FakeServing(InferenceServiceStub(channel), studio, engine, store, clock, channel)
     finally:
         await server.stop(0)
         manifests.close()
