@@ -61,7 +61,9 @@ def _values(field: FieldDescriptor, texts: Sequence[str]) -> st.SearchStrategy[A
         case FieldDescriptor.CPPTYPE_STRING if field.type == FieldDescriptor.TYPE_BYTES:
             return st.binary(max_size=64) | st.sampled_from(_TRICKY_BYTES)
         case FieldDescriptor.CPPTYPE_STRING:
-            return st.sampled_from(texts) | st.sampled_from(_TRICKY_TEXTS) | st.text(max_size=40)
+            return (
+                st.sampled_from(texts) | st.sampled_from(texts) | st.sampled_from(_TRICKY_TEXTS) | st.text(max_size=40)
+            )
         case FieldDescriptor.CPPTYPE_BOOL:
             return st.booleans()
         case FieldDescriptor.CPPTYPE_FLOAT:

@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from hypothesis import strategies as st
@@ -91,9 +92,31 @@ def rpcs(service: ServiceDescriptor) -> list[str]:
     return [method.name for method in service.methods]
 
 
-def requests_of(rpc: MethodDescriptor, texts: Sequence[str]) -> st.SearchStrategy[list[bytes]]:
-    """What may be sent to an rpc: well-formed messages, bytes of any kind, and messages that were damaged."""
-    whole = messages(rpc.input_type, texts).map(lambda message: message.SerializeToString())
-    cut = st.tuples(whole, st.integers(0, 200)).map(lambda pair: pair[0][: pair[1]])
-    one = st.one_of(whole, whole, whole, cut, st.binary(max_size=100))
-    return st.lists(one, max_size=6) if rpc.client_streaming else st.lists(one, min_size=1, max_size=1)
+def requests_of(
+    rpc: MethodDescriptor, texts: Sequence[str], good: Mapping[str, Sequence[Message]]
+) -> st.SearchStrategy[list[bytes]]:
+    """What may be sent to an rpc: messages of any kind, good ones with fields changed, damaged ones, and bytes.
+
+    good: by an rpc's name, the messages of a call that succeeds.
+    """
+    anything = messages(rpc.input_type, texts)
+    whole = anything
+    if rpc.name in good:
+        changed = st.tuples(st.sampled_from(good[rpc.name]), anything).map(lambda pair: _merged(*pair))
+        whole = st.one_of(st.sampled_from(good[rpc.name]), changed, changed, anything)
+    body = whole.map(lambda message: message.SerializeToString())
+    cut = st.tuples(body, st.integers(0, 200)).map(lambda pair: pair[0][: pair[1]])
+    one = st.one_of(body, body, body, body, cut, st.binary(max_size=100))
+    if not rpc.client_streaming:
+        return st.lists(one, min_size=1, max_size=1)
+    call = [message.SerializeToString() for message in good.get(rpc.name, ())]
+    return st.tuples(st.integers(0, len(call)), st.lists(one, max_size=4)).map(
+        lambda pair: [*call[: pair[0]], *pair[1], *call[pair[0] :]]
+    )
+
+
+def _merged(message: Message, changes: Message) -> Message:
+    merged = type(message)()
+    merged.CopyFrom(message)
+    merged.MergeFrom(changes)
+    return merged

@@ -16,7 +16,7 @@ from service_kit.names import AdapterVersionName, DatasetName
 from tests.bucket_adapters import publish
 from tests.fuzzed_service import FuzzedService, requests_of, rpcs
 from tests.unit.inference.fake_serving import ask, fake_serving
-from tests.unit.inference.picture_bytes import encoded, picture
+from tests.unit.inference.picture_bytes import encoded, left_half, picture
 
 SERVICE = pb.DESCRIPTOR.services_by_name["InferenceService"]
 HERO = AdapterVersionName("default", "hero", 1)
@@ -31,6 +31,17 @@ TEXTS = [
     f"projects/default/datasets/cat/images/{'0' * 64}",
     "0" * 64,
 ]
+
+
+GOOD = {
+    "Generate": [
+        ask(1),
+        ask(1, adapters=[pb.AdapterWeight(adapter=str(HERO))], preview_every=1, format=pb.IMAGE_FORMAT_JPEG),
+        ask(1, start=pb.StartPicture(content=encoded(picture()), mask=encoded(left_half()))),
+    ],
+    "PreloadAdapter": [pb.PreloadAdapterRequest(adapter=str(HERO))],
+    "LookUpImage": [pb.LookUpImageRequest(digest="0" * 64)],
+}
 
 
 class OpenGate(asyncio.Event):
@@ -65,7 +76,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FuzzedService]
 @given(data=st.data())
 def test_every_rpc_answers_or_refuses_whatever_comes(service: FuzzedService, rpc: str, data: st.DataObject) -> None:
     method = SERVICE.methods_by_name[rpc]
-    service.answer(method, data.draw(requests_of(method, TEXTS)))
+    service.answer(method, data.draw(requests_of(method, TEXTS, GOOD)))
 
 
 def test_afterwards_a_good_request_succeeds(service: FuzzedService) -> None:

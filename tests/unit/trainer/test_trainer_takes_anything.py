@@ -9,13 +9,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from base_models.adapter_export import StoredTensor, write_safetensors
 from personae.v1 import trainer_pb2 as pb
+from personae.v1 import training_pb2
 from personae.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
 from service_kit.error_status import ErrorInterceptor
 from service_kit.names import AdapterVersionName
 from tests.bucket_adapters import publish
 from tests.fuzzed_service import FuzzedService, requests_of, rpcs
-from tests.unit.trainer.trainer_fakes import Trainer, request
+from tests.unit.trainer.trainer_fakes import Trainer, bundled, request
 from trainer_service.adapters import Adapters
 from trainer_service.dispatcher import Dispatcher
 from trainer_service.exporting import Exporting
@@ -40,12 +42,33 @@ TEXTS = [
 ]
 
 
+DATASET, HERO = f"{PROJECT}/datasets/cat", f"{PROJECT}/adapters/hero/versions/1"
+LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+ADAPTER = write_safetensors({f"{LAYER}.lora_{part}.weight": StoredTensor("F32", (1, 1), bytes(4)) for part in "AB"}, {})
+PICTURE = bundled(1)[0].body
+GOOD = {
+    "UploadImages": [
+        pb.UploadImagesRequest(header=pb.UploadImagesRequest.Header(dataset=DATASET)),
+        pb.UploadImagesRequest(image=pb.UploadImagesRequest.Image(filename="a.png", size_bytes=len(PICTURE))),
+        pb.UploadImagesRequest(chunk=PICTURE),
+    ],
+    "GetDataset": [pb.GetDatasetRequest(name=DATASET)],
+    "CreateTraining": [
+        pb.CreateTrainingRequest(training=training_pb2.Training(dataset=DATASET, adapter_id="hero"), new_version=True),
+        pb.CreateTrainingRequest(training=training_pb2.Training(dataset=DATASET), validate_only=True),
+    ],
+    "GetAdapter": [pb.GetAdapterRequest(name=HERO)],
+    "ExportAdapter": [pb.ExportAdapterRequest(name=HERO)],
+    "ReadArtifact": [pb.ReadArtifactRequest(adapter=HERO)],
+}
+
+
 @asynccontextmanager
 async def _serving() -> AsyncIterator[grpc.aio.Channel]:
     trainer = Trainer()
     trainer.dataset("cat", 4)
     TEXTS.append(str(trainer.trainings.create(request()).record.name))
-    publish(trainer.store, AdapterVersionName("default", "hero", 1))
+    publish(trainer.store, AdapterVersionName("default", "hero", 1), ADAPTER)
     adapters, stopping = Adapters(trainer.store), asyncio.Event()
     servicer = TrainerServicer(
         trainer.datasets,
@@ -79,7 +102,7 @@ def service() -> Iterator[FuzzedService]:
 @given(data=st.data())
 def test_every_rpc_answers_or_refuses_whatever_comes(service: FuzzedService, rpc: str, data: st.DataObject) -> None:
     method = SERVICE.methods_by_name[rpc]
-    service.answer(method, data.draw(requests_of(method, TEXTS)))
+    service.answer(method, data.draw(requests_of(method, TEXTS, GOOD)))
 
 
 def test_afterwards_good_requests_succeed(service: FuzzedService) -> None:
