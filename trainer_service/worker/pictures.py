@@ -21,6 +21,8 @@ from trainer_service.training_record import TrainingDataset, TrainingImage
 from trainer_service.worker.framing import Framing
 
 _CLASS_BATCH = 8
+# What lies in the bucket was encoded by us: by the picture doctor, or below.
+_FORMATS = ("PNG",)
 Report = Callable[[int, int], None]
 """Called with units finished and units in all; may raise to interrupt."""
 
@@ -62,7 +64,7 @@ def _framed(store: ObjectStore, dataset: DatasetName, image: TrainingImage, fram
 
 
 def _opened(store: ObjectStore, key: str, mode: str) -> Image.Image:
-    return Image.open(io.BytesIO(store.get(key).body)).convert(mode)
+    return Image.open(io.BytesIO(store.get(key).body), formats=_FORMATS).convert(mode)
 
 
 def class_pictures(
@@ -77,7 +79,7 @@ def class_pictures(
     found: dict[int, Tensor] = {}
     for index, key in enumerate(keys):
         try:
-            found[index] = _pixels(Image.open(io.BytesIO(store.get(key).body)))
+            found[index] = _pixels(Image.open(io.BytesIO(store.get(key).body), formats=_FORMATS))
         except ObjectMissing:
             continue
     missing = [index for index in range(count) if index not in found]
