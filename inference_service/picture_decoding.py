@@ -43,7 +43,7 @@ class Decoder:
     """Decodes in child processes."""
 
     def __init__(self, settings: DecodingSettings) -> None:
-        self._pool = DecoderPool(_CHILD, settings.limits, settings.decoders)
+        self._pool = DecoderPool(_CHILD, settings.limits, settings.decoder_children)
 
     def decode(self, kind: PictureKind, body: bytes) -> Image.Image:
         """See Decode. Raises TryLater or ServiceUnavailable besides, where no child process can be had."""

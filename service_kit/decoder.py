@@ -35,12 +35,12 @@ class DecodingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    decoders: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1, le=64)
+    decoder_children: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1, le=64)
     """Child processes that decode pictures from outside; others wait. Each is started when it is first needed and has
     some 60 MB. Default: one for each processor, at most 4."""
     decoder_bytes: int = Field(default=2 * 1024**3, ge=64 * 1024**2)
     """Memory that one of them may take for a picture, in bytes; a picture that needs more is refused. The default is
-    enough for the largest that is allowed, in any mode."""
+    enough for the largest that is allowed, in any mode; hostile ones can take it in every child at once."""
     decoder_cpu_s: int = Field(default=30, ge=1, le=600)
     """Processor time that a picture may take, in seconds; one that takes more is refused."""
 

@@ -48,7 +48,8 @@ def service_environment(store: RealStore, **settings: str) -> dict[str, str]:
         for service in ("TRAINER", "INFERENCE")
         for kind in ("", "_HEALTH")
     }
-    return inherited | store.environment() | ports | settings
+    # Fewer than a large machine would have; workers inherit the variable, and pass it over.
+    return inherited | store.environment() | ports | {"PERSONAE_DECODER_CHILDREN": "2"} | settings
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Decoder:
     """See Doctor. Both raise TryLater or ServiceUnavailable besides, where no child process can be had."""
 
     def __init__(self, settings: DecodingSettings) -> None:
-        self._pool = DecoderPool(_CHILD, settings.limits, settings.decoders)
+        self._pool = DecoderPool(_CHILD, settings.limits, settings.decoder_children)
 
     def examine(self, body: bytes) -> Finding:
         return self._found("examine", body, _RGB)

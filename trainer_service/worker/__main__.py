@@ -60,7 +60,7 @@ def main() -> int:
     arguments = _arguments()
     configure_logs()
     try:
-        settings = read_settings(WorkerSettings, os.environ, others=("TRAINER_", "INFERENCE_"))
+        settings = read_settings(WorkerSettings, os.environ, others=("TRAINER_", "INFERENCE_", "DECODER_"))
         base_models = read_allow_list(settings.base_models.split(","))
         store = open_store(settings.store)
     except (SettingsError, CatalogError, ValueError) as error:

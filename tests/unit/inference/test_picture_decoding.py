@@ -15,7 +15,7 @@ from tests.unit.inference.picture_bytes import encoded, left_half, picture, png_
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[Decoder]:
-    made = Decoder(DecodingSettings(decoders=1))
+    made = Decoder(DecodingSettings(decoder_children=1))
     yield made
     made.close()
 
@@ -23,7 +23,7 @@ def decoder() -> Iterator[Decoder]:
 @pytest.fixture
 def taken_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
     monkeypatch.setattr(picture_decoding, "_CHILD", "tests.forging_decoder")
-    made = Decoder(DecodingSettings(decoders=1))
+    made = Decoder(DecodingSettings(decoder_children=1))
     yield made
     made.close()
 

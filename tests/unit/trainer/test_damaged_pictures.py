@@ -55,7 +55,7 @@ def damaged(draw: st.DrawFn, kind: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[Decoder]:
-    made = Decoder(DecodingSettings(decoders=1))
+    made = Decoder(DecodingSettings(decoder_children=1))
     yield made
     made.close()
 

@@ -21,7 +21,7 @@ from trainer_service.picture_doctor import Finding, Rejection
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[Decoder]:
-    made = Decoder(DecodingSettings(decoders=1))
+    made = Decoder(DecodingSettings(decoder_children=1))
     yield made
     made.close()
 
@@ -29,7 +29,7 @@ def decoder() -> Iterator[Decoder]:
 @pytest.fixture
 def taken_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
     monkeypatch.setattr(decoder_module, "_CHILD", "tests.forging_decoder")
-    made = Decoder(DecodingSettings(decoders=1))
+    made = Decoder(DecodingSettings(decoder_children=1))
     yield made
     made.close()
 
