@@ -29,6 +29,7 @@ from inference_service.made_images import MadeImages
 from inference_service.manifests import Manifests
 from inference_service.metrics import InferenceMetrics
 from inference_service.observed_studio import ObservedStudio
+from inference_service.picture_decoding import Decoder
 from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
 from inference_service.settings import OTHER_PROCESSES, InferenceSettings
@@ -147,7 +148,8 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     made = MadeImages(store, settings.store.s3_bucket)
     finishing = Finishing(made, ledger, check, credentials)
     read_image = partial(read_dataset_image, store)
-    studio = Studio(served, adapters, admission, finishing, time.monotonic, read_image)
+    decoder = Decoder(settings.decoding)
+    studio = Studio(served, adapters, admission, finishing, time.monotonic, read_image, decoder.decode)
     served_adapters = ServedAdapters(served, adapters, uses, host, cache)
     counted = InferenceMetrics(metrics.registry, admission, engines, adapters, host, cache)
     servicer = InferenceServicer(ObservedStudio(studio, counted), served_adapters, ledger, made)
@@ -156,6 +158,7 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
         add_InferenceServiceServicer_to_server(servicer, server)
 
     try:
+        await asyncio.to_thread(decoder.warm)
         await serve_until_stopped(
             endpoint,
             add_services,
@@ -166,6 +169,7 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
             Watched(metrics, traces),
         )
     finally:
+        decoder.close()
         manifests.close()
         host.close()
         for engine in engines.values():

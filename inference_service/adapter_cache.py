@@ -1,9 +1,11 @@
 """Adapter files on this machine's disk, named by their SHA-256: a bounded cache in front of the bucket.
 
 Its one rule: bytes leave it only if they have their hash, whether they come from the bucket or from the disk. A disk
-that is full or broken makes it slower, never wrong.
+that is full or broken makes it slower, never wrong: no generation fails by it, since what is read is in memory before
+it is written. On a full disk the longest unused files make room.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -22,6 +24,8 @@ from service_kit.store import ObjectMissing, ObjectStore
 # The folder is listed again after this share of the bound was written, so each file written costs looks at some 16
 # others, however many there are.
 _LISTINGS_IN_A_BOUND = 16
+# What says that a disk, or our share of it, is full.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Files begin so while they are written; one that is older than this was left by a process that died.
 _SCRATCH, _SCRATCH_LIFE_S = ".", 3600.0
 _logger = logging.getLogger(__name__)
@@ -75,15 +79,12 @@ class AdapterCache:
         if self.holds(digest):
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor, scratch = tempfile.mkstemp(dir=self._folder, prefix=_SCRATCH)
             try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(body)
-                os.replace(scratch, self._folder / digest)
-            except OSError:
-                os.unlink(scratch)
-                raise
+                self._write(digest, body)
+            except OSError as error:
+                if error.errno not in _DISK_FULL or not self._free(len(body)):
+                    raise
+                self._write(digest, body)
             self._make_room(digest, len(body))
         except OSError as error:
             _logger.warning("the adapter cache cannot be written: %s", error)
@@ -109,6 +110,32 @@ class AdapterCache:
     def _count(self, place: str) -> None:
         with self._lock:
             self.reads[place] += 1
+
+    def _write(self, digest: str, body: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        descriptor, scratch = tempfile.mkstemp(dir=self._folder, prefix=_SCRATCH)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(body)
+            os.replace(scratch, self._folder / digest)
+        except OSError:
+            os.unlink(scratch)
+            raise
+
+    def _free(self, size_bytes: int) -> bool:
+        """Delete the longest unused files that together have so many bytes; False where all of them have fewer."""
+        with self._lock:
+            self._list()
+            if self._total_bytes < size_bytes:
+                return False
+            self._shrink_to(self._total_bytes - size_bytes)
+        return True
+
+    def _shrink_to(self, max_bytes: int) -> None:
+        while self._total_bytes > max_bytes:
+            oldest, freed_bytes = self._sizes.popitem(last=False)
+            self._total_bytes -= freed_bytes
+            (self._folder / oldest).unlink(missing_ok=True)
 
     def _from_disk(self, digest: str) -> bytes | None:
         path = self._folder / digest
@@ -139,10 +166,7 @@ class AdapterCache:
                 self._list()
                 self._until_listing_bytes = self.max_bytes // _LISTINGS_IN_A_BOUND
             self._note(digest, size_bytes)
-            while self._total_bytes > self.max_bytes:
-                oldest, freed_bytes = self._sizes.popitem(last=False)
-                self._total_bytes -= freed_bytes
-                (self._folder / oldest).unlink(missing_ok=True)
+            self._shrink_to(self.max_bytes)
 
     def _list(self) -> None:
         files = []

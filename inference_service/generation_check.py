@@ -26,6 +26,7 @@ from inference_service.generation import (
     image_count,
     project_of,
 )
+from inference_service.picture_decoding import Decode
 from inference_service.start_pictures import ReadImage, first_step, open_start
 from service_kit.errors import Violations
 from service_kit.names import DEFAULT_PROJECT, AdapterName, MalformedName, check_id, parse_adapter
@@ -39,12 +40,14 @@ def check(
     draw_seed: Callable[[], int],
     max_cost: int,
     read_image: ReadImage,
+    decode: Decode,
 ) -> GenerationRequest:
     """Fill in the defaults of `base_model`, which the draft names or implies. Raises InvalidRequest.
 
     allowed: the names of all base models that are served; where the draft names none of them, `base_model` is any.
     max_cost: the most that the images of one request may cost together, in passes.
-    Where all else is right, an uploaded picture to start from is read: what `read_image` raises is raised.
+    Where all else is right, an uploaded picture to start from is read: what `read_image` raises is raised, and
+    what `decode` raises besides PictureRefused.
     """
     violations = Violations()
     try:
@@ -92,7 +95,7 @@ def check(
             size,
             f"a multiple of {base_model.size_step} from {base_model.min_size} to {base_model.max_size}",
         )
-    opened = None if draft.start is None else open_start(draft.start, steps, violations)
+    opened = None if draft.start is None else open_start(draft.start, steps, violations, decode)
     sized = not {"format", "delivery", "width", "height"} & {violation.field for violation in violations.found}
     if sized and delivery == "inline" and most_bytes(file_format, width, height) > MAX_INLINE_BYTES:
         outgrows = f"a {file_format} of {width} x {height} pixels, which may outgrow a message"
@@ -118,7 +121,7 @@ def check(
         file_format=file_format,  # type: ignore[arg-type]
         preview_every=draft.preview_every,
         delivery=delivery,  # type: ignore[arg-type]
-        start=None if opened is None else opened.fitted(width, height, read_image),
+        start=None if opened is None else opened.fitted(width, height, read_image, decode),
     )
 
 

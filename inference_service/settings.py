@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from base_models.catalog import PrecisionName
+from service_kit.decoder import DecodingSettings
 from service_kit.settings import AccessSettings, Address, AddressOrNone, StoreSettings
 
 OTHER_PROCESSES = ("TRAINER_", "DINOV2_", "CLIP_")
@@ -18,6 +19,7 @@ class InferenceSettings(BaseModel):
 
     store: StoreSettings = StoreSettings()
     access: AccessSettings = AccessSettings()
+    decoding: DecodingSettings = DecodingSettings()
     base_models: str = "toon-64"
     """Allow-list of base models, by commas: `name` of a bundled one or `name=/folder`. The first is the default."""
     inference_address: Address = "127.0.0.1:50052"

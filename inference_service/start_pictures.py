@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
+from inference_service.picture_decoding import Decode
 from service_kit import picture_file, schema
 from service_kit.errors import DataLost, ResourceMissing, Violations
 from service_kit.names import DatasetImageName, MalformedName
@@ -23,12 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_BYTES = 3 * 1024 * 1024
-# Many requests may be decoding at once; no base model draws more.
-MAX_PIXELS = 4096 * 4096
 DEFAULT_STRENGTH = 0.8
 DEFAULT_STRENGTH_MASKED = 1.0
-_PICTURE_FORMATS, _PICTURE_WORDS = ("JPEG", "PNG", "WEBP"), "JPEG, PNG or WebP"
-_MASK_FORMATS, _MASK_WORDS = ("PNG",), "PNG"
 
 ReadImage = Callable[[DatasetImageName], bytes]
 """The file of an uploaded picture. Raises ResourceMissing or DataLost."""
@@ -73,9 +70,9 @@ class OpenedStart:
     digest: str
     mask_digest: str
 
-    def fitted(self, width: int, height: int, read_image: ReadImage) -> Start:
+    def fitted(self, width: int, height: int, read_image: ReadImage, decode: Decode) -> Start:
         """Cut and scaled to the images' size. Raises ResourceMissing, DataLost, or InvalidRequest for the mask."""
-        picture = self.picture or _stored(self.image, read_image)
+        picture = self.picture or _stored(self.image, read_image, decode)
         violations = Violations()
         _check_proportions(picture, self.mask, violations)
         violations.raise_if_any()
@@ -95,7 +92,7 @@ def first_step(steps: int, strength: float) -> int:
     return steps - min(int(steps * strength), steps)
 
 
-def open_start(draft: StartDraft, steps: int, violations: Violations) -> OpenedStart:
+def open_start(draft: StartDraft, steps: int, violations: Violations, decode: Decode) -> OpenedStart:
     """Decode what came with the request and note what is wrong with it. Without violations, the answer can be used."""
     strength = draft.strength
     if strength is None:
@@ -103,6 +100,8 @@ def open_start(draft: StartDraft, steps: int, violations: Violations) -> OpenedS
     # False for NaN too.
     if not 0 < strength <= 1:
         violations.check(False, "start.strength", strength, "above 0 to 1")
+        # What else is wrong is found with one that can be computed with; infinity cannot.
+        strength = DEFAULT_STRENGTH
     elif steps > 0 and first_step(steps, strength) == steps:
         # Rounded up, because int() rounds down.
         least = math.ceil(1000 / steps) / 1000
@@ -121,9 +120,9 @@ def open_start(draft: StartDraft, steps: int, violations: Violations) -> OpenedS
     picture = mask = image = None
     if size_bytes <= MAX_BYTES:
         if draft.content is not None:
-            picture = _decoded(draft.content, violations)
+            picture = _decoded(draft.content, violations, decode)
         if draft.mask:
-            mask = _decoded_mask(draft.mask, violations)
+            mask = _decoded_mask(draft.mask, violations, decode)
         if picture is not None:
             _check_proportions(picture, mask, violations)
     if draft.image is not None:
@@ -149,25 +148,25 @@ def read_dataset_image(store: ObjectStore, name: DatasetImageName) -> bytes:
     return body
 
 
-def _stored(name: DatasetImageName | None, read_image: ReadImage) -> Image.Image:
+def _stored(name: DatasetImageName | None, read_image: ReadImage, decode: Decode) -> Image.Image:
     assert name is not None, "a start has a picture or the name of one"
     try:
-        return _upright(read_image(name), "RGB", _PICTURE_FORMATS, _PICTURE_WORDS)
+        return decode("picture", read_image(name))
     except PictureRefused as refused:
         raise DataLost(f"the stored picture {name} cannot be read ({refused}); upload it again") from refused
 
 
-def _decoded(body: bytes, violations: Violations) -> Image.Image | None:
+def _decoded(body: bytes, violations: Violations, decode: Decode) -> Image.Image | None:
     try:
-        return _upright(body, "RGB", _PICTURE_FORMATS, _PICTURE_WORDS)
+        return decode("picture", body)
     except PictureRefused as refused:
         violations.add("start.content", refused.detail)
         return None
 
 
-def _decoded_mask(body: bytes, violations: Violations) -> Image.Image | None:
+def _decoded_mask(body: bytes, violations: Violations, decode: Decode) -> Image.Image | None:
     try:
-        mask = _upright(body, "L", _MASK_FORMATS, _MASK_WORDS)
+        mask = decode("mask", body)
     except PictureRefused as refused:
         violations.add("start.mask", refused.detail)
         return None
@@ -175,13 +174,6 @@ def _decoded_mask(body: bytes, violations: Violations) -> Image.Image | None:
         violations.add("start.mask", "found white nowhere; white is what is drawn anew")
         return None
     return mask
-
-
-def _upright(body: bytes, mode: str, formats: tuple[str, ...], words: str) -> Image.Image:
-    with picture_file.opened(body, formats, words, MAX_PIXELS) as image:
-        picture_file.judge_header(image, MAX_PIXELS)
-        picture_file.decode(image)
-        return picture_file.in_mode(picture_file.upright(image), mode, "black" if mode == "L" else "white")
 
 
 def _check_proportions(picture: Image.Image, mask: Image.Image | None, violations: Violations) -> None:

@@ -24,6 +24,7 @@ from inference_service.generation import GenerationDraft, GenerationRequest, Wan
 from inference_service.generation_check import check
 from inference_service.image_file import encode_preview
 from inference_service.outbox import finished
+from inference_service.picture_decoding import Decode
 from inference_service.start_pictures import ReadImage
 from service_kit.call_context import identify, lasting, span
 from service_kit.errors import ServiceError
@@ -55,6 +56,7 @@ class Studio:
         finishing: Finishing,
         clock: Callable[[], float],
         read_image: ReadImage,
+        decode: Decode,
     ) -> None:
         self.served = served
         self.admission = admission
@@ -62,6 +64,7 @@ class Studio:
         self._finishing = finishing
         self._clock = clock
         self._read_image = read_image
+        self._decode = decode
 
     async def generate(self, draft: GenerationDraft, time_left_s: float | None) -> AsyncGenerator[Event, Any]:
         """Yield the events of one generation. Raises a ServiceError instead of Accepted, hardly ever later.
@@ -90,6 +93,7 @@ class Studio:
                 lambda: secrets.randbelow(_DRAWN_SEEDS),
                 self.admission.limits.project_cost,
                 self._read_image,
+                self._decode,
             )
         time_left_s = None if deadline_s is None else deadline_s - self._clock()
         with self.admission.admit(_demand(request, base.entry), time_left_s) as ticket:

@@ -4,6 +4,7 @@ An interceptor applies it to unary and streaming calls alike. An error the table
 that says nothing about itself to the caller.
 """
 
+import errno
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,10 +32,12 @@ from service_kit.errors import (
     Violation,
     WriteConflict,
 )
-from service_kit.store import StoreUnavailable
+from service_kit.store import StoreForbidden, StoreUnavailable
 
 _DOMAIN = "personae"
 _STORE_RETRY_S = 2.0
+_DISK_RETRY_S = 30.0
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # A status travels as metadata, of which clients take 8 KB: the text, and the violations in base64.
 _MAX_TEXT_CHARACTERS = 1_000
 _MAX_VIOLATION_BYTES = 3_000
@@ -61,6 +64,12 @@ def to_status(error: Exception) -> status_pb2.Status:
     if isinstance(error, StoreUnavailable):
         _logger.warning("the object store is away: %s", error)
         error = ServiceUnavailable("STORE_UNAVAILABLE", "the object store does not answer", _STORE_RETRY_S)
+    if isinstance(error, StoreForbidden):
+        _logger.error("the object store refuses us; check the credentials and the bucket", exc_info=error)
+        return _status(grpc.StatusCode.INTERNAL, "the object store refuses the service", "STORE_FORBIDDEN", [])
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        _logger.error("a disk of this machine is full", exc_info=error)
+        error = TryLater("DISK_FULL", "a disk of the server is full", _DISK_RETRY_S)
     if isinstance(error, NotImplementedError):
         return _status(grpc.StatusCode.UNIMPLEMENTED, "this rpc is not built yet", "NOT_BUILT_YET", [])
     code = _TABLE.get(type(error))
@@ -122,9 +131,11 @@ def _status(code: grpc.StatusCode, text: str, reason: str, details: list[message
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns what handlers raise into statuses.
+    """Turns what handlers raise into statuses, and bytes that are no request into INVALID_ARGUMENT.
 
-    It wraps the handler itself: a `try` round `continuation()` would see nothing of what the handler raises.
+    It wraps the handler itself: a `try` round `continuation()` would see nothing of what the handler raises. Requests
+    reach the wrapped handler as bytes and are parsed there, because what a deserializer raises inside gRPC becomes an
+    answer without a reason. Interceptors before this one therefore see bytes, those behind it messages.
     """
 
     async def intercept_service(
@@ -143,7 +154,27 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         }[(handler.request_streaming, handler.response_streaming)]
         behaviour: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         wrap = _wrap_stream if handler.response_streaming else _wrap_unary
-        return build(wrap(behaviour), handler.request_deserializer, handler.response_serializer)
+        parse: Any = handler.request_deserializer
+        if parse is not None:
+            behaviour = _parsing(behaviour, parse, handler.request_streaming)
+        return build(wrap(behaviour), None, handler.response_serializer)
+
+
+def _parsing(behaviour: Callable[..., Any], parse: Callable[[bytes], Any], is_streaming: bool) -> Callable[..., Any]:
+    """A behaviour that takes the bytes of what `behaviour` takes, and raises InvalidRequest where they are garbage."""
+
+    def one(body: bytes) -> Any:
+        try:
+            return parse(body)
+        except Exception as error:
+            description = f"found {len(body):,} bytes that are no message of this rpc: {error}"
+            raise InvalidRequest([Violation("", description)]) from error
+
+    async def each(bodies: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for body in bodies:
+            yield one(body)
+
+    return lambda request, context: behaviour(each(request) if is_streaming else one(request), context)
 
 
 def _wrap_unary(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:

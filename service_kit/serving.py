@@ -120,8 +120,8 @@ async def serve_until_stopped(
     for number in _STOPPING:
         loop.add_signal_handler(number, stopping.set)
     health, drain = HealthServicer(), DrainInterceptor()
-    # The outermost first: it writes the messages of streams itself; then what sees every call as its caller does. What the
-    # drain and the check of the caller raise is mapped like what a handler raises.
+    # The outermost first: it writes the messages of streams itself; then what sees every call as its caller does. What
+    # the drain and the check of the caller raise is mapped like what a handler raises.
     observing = [ObservingInterceptor(watched.metrics, watched.traces.tracer)] if watched else []
     checking = [access.interceptor] if access.interceptor else []
     interceptors = [UnreadInterceptor(), *observing, ErrorInterceptor(), drain, *checking]

@@ -49,7 +49,8 @@ def service_environment(store: RealStore, **settings: str) -> dict[str, str]:
         for service in ("TRAINER", "INFERENCE")
         for kind in ("", "_HEALTH", "_METRICS")
     }
-    return inherited | store.environment() | ports | settings
+    # Fewer than a large machine would have; workers inherit the variable, and pass it over.
+    return inherited | store.environment() | ports | {"PERSONAE_DECODER_CHILDREN": "2"} | settings
 
 
 @contextmanager

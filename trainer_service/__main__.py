@@ -18,6 +18,7 @@ from service_kit.store_at_start import connect_verified_store
 from service_kit.traces import open_traces
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
+from trainer_service.decoder import Decoder
 from trainer_service.deletion import Deletion
 from trainer_service.dispatcher import Dispatcher
 from trainer_service.exporting import Exporting
@@ -68,7 +69,8 @@ async def main() -> None:
         return datetime.now(UTC)
 
     stopping = asyncio.Event()
-    datasets = Datasets(store, now)
+    decoder = Decoder(settings.decoding)
+    datasets = Datasets(store, now, decoder)
     trainings = Trainings(
         store,
         datasets,
@@ -97,6 +99,7 @@ async def main() -> None:
     dispatcher.start()
     sweeping.start()
     try:
+        await asyncio.to_thread(decoder.warm)
         await serve_until_stopped(
             endpoint,
             lambda server: trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server),
@@ -108,6 +111,7 @@ async def main() -> None:
         )
     finally:
         stopping.set()
+        decoder.close()
         await handing_over
         traces.close()
 

@@ -15,9 +15,10 @@ from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, Object
 from service_kit.tombstone import is_deleted, wrote_too_late
 from trainer_service.consent import check_consent
 from trainer_service.dataset_record import MAX_IMAGES, DatasetRecord
+from trainer_service.decoder import Doctor
 from trainer_service.image_entry import ImageEntry, image_entry, is_mask
 from trainer_service.paging import PageRequest, page_of_ids
-from trainer_service.picture_doctor import FORMATS_IN_WORDS, examine, examine_mask
+from trainer_service.picture_doctor import FORMATS_IN_WORDS
 from trainer_service.request_id import check_request_id, derived_id
 from trainer_service.upload import MAX_CAPTION_CHARACTERS, MAX_IMAGE_BYTES, UploadedImage
 
@@ -28,9 +29,10 @@ _ATTEMPTS = 8
 class Datasets:
     """The datasets of a bucket. `now` gives the time in UTC."""
 
-    def __init__(self, store: ObjectStore, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: ObjectStore, now: Callable[[], datetime], doctor: Doctor) -> None:
         self._store = store
         self._now = now
+        self._doctor = doctor
 
     def create(
         self, parent: str, dataset_id: str, request_id: str, incoming_id: str, consent: ConsentEntry | None = None
@@ -98,7 +100,8 @@ class Datasets:
 
     def keep(self, name: DatasetName, image: UploadedImage) -> ImageEntry:
         """Examine an uploaded file and store its picture or mask, which nothing refers to until `add` is called."""
-        finding = examine_mask(image.body) if is_mask(image.filename) else examine(image.body)
+        examine = self._doctor.examine_mask if is_mask(image.filename) else self._doctor.examine
+        finding = examine(image.body)
         entry = image_entry(image.filename, image.caption, image.body, finding)
         if finding.png:
             self._store.put(_key(name, entry), finding.png)

@@ -19,6 +19,7 @@ from PIL import Image, ImageFilter
 
 _LUMA_CELLS = 24
 _CHROMA_CELLS = 8
+FINGERPRINT_BYTES = _LUMA_CELLS**2 + 2 * _CHROMA_CELLS**2
 # In cells: soft enough that a cell between two cells can be computed, sharp enough to show a mouth.
 _SOFTNESS = 0.7
 _LARGEST_INSET = 0.1

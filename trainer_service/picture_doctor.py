@@ -26,7 +26,7 @@ MAX_STORED_SIDE = 2048
 SMALL_SIDE = 256
 # A picture whose values differ by less in every channel, once shrunk, shows nothing.
 _BLANK_RANGE = 12
-_FORMATS = ("JPEG", "PNG", "WEBP", *(["HEIF"] if register_heif() else []))
+FORMATS = ("JPEG", "PNG", "WEBP", *(["HEIF"] if register_heif() else []))
 FORMATS_IN_WORDS = "JPEG, PNG, WebP or HEIC"
 
 
@@ -153,11 +153,11 @@ def _png(picture: Image.Image) -> bytes:
 
 def _opened(body: bytes) -> Image.Image:
     try:
-        return picture_file.opened(body, _FORMATS, FORMATS_IN_WORDS, MAX_PIXELS)
+        return picture_file.opened(body, FORMATS, FORMATS_IN_WORDS, MAX_PIXELS)
     except PictureRefused as refused:
         if refused.flaw is not Flaw.UNSUPPORTED_FORMAT or not is_heif(body):
             raise
-        if "HEIF" not in _FORMATS:
+        if "HEIF" not in FORMATS:
             raise PictureRefused(Flaw.UNSUPPORTED_FORMAT, NEEDS) from None
         raise PictureRefused(Flaw.TRUNCATED, "its header cannot be read") from None
 

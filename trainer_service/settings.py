@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from base_models.likeness.model_folder import ModelFolderError, ModelType, read_model_folder
+from service_kit.decoder import DecodingSettings
 from service_kit.settings import AccessSettings, Address, AddressOrNone, StoreSettings
 
 OTHER_PROCESSES = ("INFERENCE_",)
@@ -78,5 +79,6 @@ class TrainerSettings(BaseModel):
     is given up: 5 to 30 minutes, by stage (`worker/watchdog.py`). Raise it where a single step takes longer."""
     trainer_require_consent: bool = False
     """Whether a dataset must say who gave the right to learn from its pictures before a training may start on it."""
+    decoding: DecodingSettings = DecodingSettings()
     judges: JudgeSettings = JudgeSettings()
     """For the workers, which inherit this environment; checked here so that a wrong folder stops the start."""

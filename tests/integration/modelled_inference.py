@@ -30,6 +30,7 @@ from inference_service.host_adapters import HostAdapters
 from inference_service.ledger import Ledger
 from inference_service.made_images import MadeImages
 from inference_service.manifests import Manifests
+from inference_service.picture_decoding import decode
 from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
 from inference_service.start_pictures import read_dataset_image
@@ -133,7 +134,8 @@ async def main() -> None:
     made = MadeImages(store, "bucket")
     finishing = Finishing(made, ledger, None)
     admission = Admission(LIMITS, time.monotonic)
-    studio = Studio(served, adapters, admission, finishing, time.monotonic, partial(read_dataset_image, store))
+    read_image = partial(read_dataset_image, store)
+    studio = Studio(served, adapters, admission, finishing, time.monotonic, read_image, decode)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     servicer = InferenceServicer(studio, ServedAdapters(served, adapters, uses, host, cache), ledger, made)
     add_InferenceServiceServicer_to_server(servicer, server)

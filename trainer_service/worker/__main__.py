@@ -63,7 +63,7 @@ def main() -> int:
     configure_logs()
     try:
         settings = read_settings(
-            WorkerSettings, os.environ, others=("TRAINER_", "INFERENCE_", "TLS_", "TOKENS_", "JWT_")
+            WorkerSettings, os.environ, others=("TRAINER_", "INFERENCE_", "DECODER_", "TLS_", "TOKENS_", "JWT_")
         )
         base_models = read_allow_list(settings.base_models.split(","))
         store = open_store(settings.store)

@@ -22,6 +22,8 @@ from trainer_service.worker.framing import Framing
 from trainer_service.worker.verified_reads import read_verified
 
 _CLASS_BATCH = 8
+# What lies in the bucket was encoded by us: by the picture doctor, or below.
+_FORMATS = ("PNG",)
 Report = Callable[[int, int], None]
 """Called with units finished and units in all; may raise to interrupt."""
 
@@ -66,7 +68,7 @@ def _framed(store: ObjectStore, dataset: DatasetName, image: TrainingImage, fram
 
 
 def _opened(store: ObjectStore, key: str, digest: str, mode: str) -> Image.Image:
-    return Image.open(io.BytesIO(read_verified(store, key, digest))).convert(mode)
+    return Image.open(io.BytesIO(read_verified(store, key, digest)), formats=_FORMATS).convert(mode)
 
 
 def class_pictures(
@@ -81,7 +83,7 @@ def class_pictures(
     found: dict[int, Tensor] = {}
     for index, key in enumerate(keys):
         try:
-            found[index] = _pixels(Image.open(io.BytesIO(store.get(key).body)))
+            found[index] = _pixels(Image.open(io.BytesIO(store.get(key).body), formats=_FORMATS))
         except ObjectMissing:
             continue
     missing = [index for index in range(count) if index not in found]

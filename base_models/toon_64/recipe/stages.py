@@ -109,7 +109,7 @@ class Recipe:
         """Stage 6, a slice of it: UNet and text encoder; afterwards the model's folder is complete but for its card."""
         if self.model.exists():
             return True
-        vocabulary = CLIPTokenizer.from_pretrained(self.folder / "tokenizer")
+        vocabulary = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.budget.denoiser.seed)
             unet = denoiser.build_unet().to(self.device, memory_format=torch.channels_last)

@@ -33,6 +33,7 @@ from inference_service.made_images import MadeImages
 from inference_service.manifests import Manifests
 from inference_service.metrics import InferenceMetrics
 from inference_service.observed_studio import ObservedStudio
+from inference_service.picture_decoding import decode
 from inference_service.served_adapters import ServedAdapters
 from inference_service.servicer import InferenceServicer
 from inference_service.start_pictures import read_dataset_image
@@ -134,6 +135,7 @@ class FakeServing:
     engine: FakeEngine
     store: MemoryStore
     clock: Clock
+    channel: grpc.aio.Channel
 
     async def generate(self, request: pb.GenerateRequest) -> list[pb.GenerateResponse]:
         """All messages of one call."""
@@ -169,7 +171,7 @@ async def fake_serving(
     made = MadeImages(reads_from, "bucket-1")
     finishing = Finishing(made, ledger, check, credentials)
     read_image = partial(read_dataset_image, reads_from)
-    studio = Studio({entry.name: base}, adapters, Admission(limits, clock), finishing, clock, read_image)
+    studio = Studio({entry.name: base}, adapters, Admission(limits, clock), finishing, clock, read_image, decode)
     served_adapters = ServedAdapters({entry.name: base}, adapters, uses, host, cache)
     observing, asked = [], studio
     if watched:
@@ -184,7 +186,7 @@ async def fake_serving(
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield FakeServing(InferenceServiceStub(channel), studio, engine, store, clock)
+            yield FakeServing(InferenceServiceStub(channel), studio, engine, store, clock, channel)
     finally:
         await server.stop(0)
         manifests.close()

@@ -18,14 +18,26 @@ from inference_service.generation import (
     PromptDraft,
 )
 from inference_service.generation_check import check
+from inference_service.picture_decoding import decode
+from inference_service.start_pictures import StartDraft
 from service_kit.errors import InvalidRequest
 from service_kit.names import AdapterName, AdapterVersionName, DatasetImageName
+from tests.unit.inference.picture_bytes import encoded, picture
 
 
 def _check(entry: BaseModelEntry, max_cost: int = 10**6, **fields: Any) -> GenerationRequest:
     numbers = itertools.count(100)
     draft = GenerationDraft(**({"prompts": (PromptDraft("a hat", (1,)),)} | fields))
-    return check(draft, entry, ("toon-64",), lambda text: len(text.split()), lambda: next(numbers), max_cost, _no_image)
+    return check(
+        draft,
+        entry,
+        ("toon-64",),
+        lambda text: len(text.split()),
+        lambda: next(numbers),
+        max_cost,
+        _no_image,
+        decode,
+    )
 
 
 def _no_image(name: DatasetImageName) -> bytes:
@@ -172,3 +184,11 @@ def test_images_that_never_fit_are_refused_by_every_field_that_could_be_less(too
     # All at once; but what is out of bounds has no cost.
     assert _wrong_fields(toon, max_cost=83, prompts=prompts, project="X") == ["project", *costly]
     assert _wrong_fields(toon, max_cost=83, prompts=prompts, steps=10**9) == ["steps"]
+
+
+@pytest.mark.parametrize("strength", [math.inf, -math.inf, math.nan, 3e38])
+def test_a_strength_that_cannot_be_computed_with_is_one_violation_among_others(
+    toon: BaseModelEntry, strength: float
+) -> None:
+    start = StartDraft(content=encoded(picture()), strength=strength)
+    assert _wrong_fields(toon, start=start, steps=0) == ["steps", "start.strength"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inference_service.picture_decoding import decode
 from inference_service.start_pictures import OpenedStart, Start, StartDraft, first_step, open_start
 from service_kit.errors import DataLost, InvalidRequest, Violations
 from service_kit.names import DatasetImageName, DatasetName
@@ -17,7 +18,7 @@ NAME = DatasetImageName(DatasetName("p", "d"), "0" * 64)
 
 def _open(draft: StartDraft, steps: int = 20) -> OpenedStart:
     violations = Violations()
-    opened = open_start(draft, steps, violations)
+    opened = open_start(draft, steps, violations, decode)
     violations.raise_if_any()
     return opened
 
@@ -30,7 +31,7 @@ def _wrong(draft: StartDraft, steps: int = 20) -> dict[str, str]:
 
 def _fitted(image: Image.Image, mask: Image.Image | None = None, size: tuple[int, int] = (64, 64)) -> Start:
     draft = StartDraft(content=encoded(image), mask=b"" if mask is None else encoded(mask))
-    return _open(draft).fitted(*size, _never)
+    return _open(draft).fitted(*size, _never, decode)
 
 
 def _never(name: DatasetImageName) -> bytes:
@@ -73,14 +74,14 @@ def test_orientation_is_applied_to_the_picture() -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     draft = StartDraft(content=encoded(picture(96, 64), "PNG", exif=exif), mask=encoded(left_half(64, 96)))
-    start = _open(draft).fitted(64, 96, _never)
+    start = _open(draft).fitted(64, 96, _never, decode)
     assert np.array_equal(start.picture_HWC, np.asarray(picture(96, 64).transpose(Image.Transpose.ROTATE_270)))
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "CMYK"])
 def test_pictures_of_every_mode_become_rgb(mode: str) -> None:
     body = encoded(picture().convert(mode), "JPEG" if mode == "CMYK" else "PNG")
-    assert _open(StartDraft(content=body)).fitted(64, 64, _never).picture_HWC.shape == (64, 64, 3)
+    assert _open(StartDraft(content=body)).fitted(64, 64, _never, decode).picture_HWC.shape == (64, 64, 3)
 
 
 def test_what_is_transparent_is_white_in_a_picture_and_kept_by_a_mask() -> None:
@@ -142,10 +143,10 @@ def test_everything_wrong_with_a_start_is_said_at_once() -> None:
 
 def test_a_stored_picture_that_cannot_be_read_is_data_loss() -> None:
     with pytest.raises(DataLost, match="upload it again"):
-        _open(StartDraft(image=str(NAME))).fitted(64, 64, lambda name: b"rotten")
+        _open(StartDraft(image=str(NAME))).fitted(64, 64, lambda name: b"rotten", decode)
 
 
 def test_a_mask_must_have_the_proportions_of_a_stored_picture_too() -> None:
     opened = _open(StartDraft(image=str(NAME), mask=encoded(left_half(64, 32))))
     with pytest.raises(InvalidRequest, match=r"start\.mask: found 64 x 32 for a picture of 64 x 64"):
-        opened.fitted(64, 64, lambda name: encoded(picture()))
+        opened.fitted(64, 64, lambda name: encoded(picture()), decode)

@@ -1,6 +1,7 @@
 """The one error table, over a real port: unary and streaming calls get the same status and details."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -29,7 +30,7 @@ from service_kit.errors import (
     Violations,
     WriteConflict,
 )
-from service_kit.store import StoreUnavailable
+from service_kit.store import StoreForbidden, StoreUnavailable
 
 _PATIENCE_S = 10.0
 Code = grpc.StatusCode
@@ -48,6 +49,10 @@ _TABLE = [
     (DeadlineTooShort("x", 1.5), Code.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT", error_details_pb2.RetryInfo),
     (ServiceUnavailable("DRAINING", "x", 1.5), Code.UNAVAILABLE, "DRAINING", error_details_pb2.RetryInfo),
     (StoreUnavailable("secret-host:9000"), Code.UNAVAILABLE, "STORE_UNAVAILABLE", error_details_pb2.RetryInfo),
+    (StoreForbidden("secret-bucket"), Code.INTERNAL, "STORE_FORBIDDEN", None),
+    (OSError(errno.ENOSPC, "secret"), Code.RESOURCE_EXHAUSTED, "DISK_FULL", error_details_pb2.RetryInfo),
+    (OSError(errno.EDQUOT, "secret"), Code.RESOURCE_EXHAUSTED, "DISK_FULL", error_details_pb2.RetryInfo),
+    (OSError(errno.EACCES, "secret"), Code.INTERNAL, "INTERNAL", None),
     (WriteConflict("x"), Code.ABORTED, "WRITE_CONFLICT", None),
     (DataLost("x"), Code.DATA_LOSS, "DATA_LOST", None),
     (NotImplementedError("x"), Code.UNIMPLEMENTED, "NOT_BUILT_YET", None),
@@ -114,6 +119,12 @@ def test_every_error_has_its_status_in_every_kind_of_call(
         assert len(status.details) == (1 if detail is None else 2)
         if detail is not None:
             assert status.details[1].Is(detail.DESCRIPTOR)
+
+
+@pytest.mark.parametrize("error", [StoreForbidden("models: AccessDenied"), OSError(errno.ENOSPC, "on /scratch")])
+def test_what_the_operator_must_mend_is_in_the_log(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    _failures(error)
+    assert str(error) in caplog.text
 
 
 def test_retry_delays_are_those_of_the_error() -> None:

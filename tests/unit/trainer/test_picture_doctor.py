@@ -114,7 +114,7 @@ def test_a_blurred_picture_is_taken_with_a_warning() -> None:
 
 
 def test_without_its_reader_heic_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_doctor, "_FORMATS", ("JPEG", "PNG", "WEBP"))
+    monkeypatch.setattr(picture_doctor, "FORMATS", ("JPEG", "PNG", "WEBP"))
     finding = examine(encoded(picture(), "HEIF"))
     assert finding.rejection is Rejection.UNSUPPORTED_FORMAT
     assert "pillow-heif" in finding.detail

@@ -11,6 +11,7 @@ from base_models.catalog import read_allow_list
 from service_kit.adapter_manifest import ConsentEntry
 from service_kit.memory_store import MemoryStore
 from service_kit.names import DatasetName
+from trainer_service import picture_doctor
 from trainer_service.datasets import Datasets
 from trainer_service.training_request import TrainingRequest
 from trainer_service.trainings import Trainings
@@ -38,7 +39,7 @@ class Trainer:
     def __init__(self, store: MemoryStore | None = None, require_consent: bool = False) -> None:
         self.store = store or MemoryStore()
         self.clock = Clock()
-        self.datasets = Datasets(self.store, self.clock)
+        self.datasets = Datasets(self.store, self.clock, picture_doctor)
         self.base_models = read_allow_list(["toon-64"])
         # Words are near enough to tokens for a limit to be met or exceeded.
         self.trainings = Trainings(
