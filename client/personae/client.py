@@ -21,7 +21,8 @@ from personae.patience import Patience
 from personae.pictures import Sources, gather
 from personae.removing import Removing
 from personae.requests import AdapterChoice, Seeds
-from personae.resources import Adapter, Consent, Dataset, ServedAdapter, TrainingPlan
+from personae.resources import Adapter, Consent, Dataset, TrainingPlan
+from personae.serving import Serving
 from personae.training import Training
 from personae.training_config import TrainingConfig
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
@@ -29,7 +30,7 @@ from personae.v1.trainer_pb2_grpc import TrainerServiceStub
 from personae.vocabulary import AdapterFormat
 
 
-class Client(Removing):
+class Client(Removing, Serving):
     """Trains adapters and generates with them.
 
         with personae.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:
@@ -238,19 +239,6 @@ class Client(Removing):
         """
         trainer = needed(self._trainer, "trainer")
         return trainer.send(import_adapter(self.project, file, name, base_model, options))
-
-    def preload_adapter(self, name: str, *, pinned: bool = False) -> ServedAdapter:
-        """Bring an adapter, by its id or name, into the inference server's memory before pictures are asked of it.
-
-        pinned: keep it there until the server stops or it is preloaded again without this. Where several servers share
-        an address, this reaches one of them.
-        """
-        inference = needed(self._inference, "inference")
-        return inference.ask(calls.preload_adapter(requests.resource_name(self.project, "adapters", name), pinned))
-
-    def served_adapters(self) -> Iterator[ServedAdapter]:
-        """The adapters of all projects that the inference server holds, the most recently used first."""
-        return needed(self._inference, "inference").pages(calls.list_served_adapters)
 
     # Pictures
 

@@ -16,6 +16,7 @@ from personae.access import Access, Tls, Token
 from personae.adapter_import import ImportOptions, import_adapter
 from personae.aio.connection import Connection
 from personae.aio.removing import Removing
+from personae.aio.serving import Serving
 from personae.aio.training import Training
 from personae.connection import needed
 from personae.download import Download, PartFile, export_place
@@ -25,14 +26,14 @@ from personae.images import Image, ImageOrigin
 from personae.patience import Patience
 from personae.pictures import Sources, gather
 from personae.requests import AdapterChoice, Seeds
-from personae.resources import Adapter, Consent, Dataset, ServedAdapter, TrainingPlan
+from personae.resources import Adapter, Consent, Dataset, TrainingPlan
 from personae.training_config import TrainingConfig
 from personae.v1.inference_pb2_grpc import InferenceServiceStub
 from personae.v1.trainer_pb2_grpc import TrainerServiceStub
 from personae.vocabulary import AdapterFormat
 
 
-class Client(Removing):
+class Client(Removing, Serving):
     """Trains adapters and generates with them.
 
         async with personae.aio.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:
@@ -247,20 +248,6 @@ class Client(Removing):
         """
         trainer = needed(self._trainer, "trainer")
         return await trainer.send(import_adapter(self.project, file, name, base_model, options))
-
-    async def preload_adapter(self, name: str, *, pinned: bool = False) -> ServedAdapter:
-        """Bring an adapter, by its id or name, into the inference server's memory before pictures are asked of it.
-
-        pinned: keep it there until the server stops or it is preloaded again without this. Where several servers share
-        an address, this reaches one of them.
-        """
-        inference = needed(self._inference, "inference")
-        call = calls.preload_adapter(requests.resource_name(self.project, "adapters", name), pinned)
-        return await inference.ask(call)
-
-    def served_adapters(self) -> AsyncGenerator[ServedAdapter, None]:
-        """The adapters of all projects that the inference server holds, the most recently used first."""
-        return needed(self._inference, "inference").pages(calls.list_served_adapters)
 
     # Pictures
 

@@ -1,0 +1,29 @@
+"""The verbs of `personae.aio.Client` about what the inference server holds: those of `personae/serving.py`, awaited."""
+
+from collections.abc import AsyncGenerator
+
+from personae import calls, requests
+from personae.aio.connection import Connection
+from personae.connection import needed
+from personae.resources import ServedAdapter
+
+
+class Serving:
+    """The part of `personae.aio.Client` that brings adapters near and tells where they are."""
+
+    project: str
+    _inference: Connection | None
+
+    async def preload_adapter(self, name: str, *, pinned: bool = False) -> ServedAdapter:
+        """Bring an adapter, by its id or name, into the inference server's memory before pictures are asked of it.
+
+        pinned: keep it there until the server stops or it is preloaded again without this. Where several servers share
+        an address, this reaches one of them.
+        """
+        inference = needed(self._inference, "inference")
+        call = calls.preload_adapter(requests.resource_name(self.project, "adapters", name), pinned)
+        return await inference.ask(call)
+
+    def served_adapters(self) -> AsyncGenerator[ServedAdapter, None]:
+        """The adapters of all projects that the inference server holds, the most recently used first."""
+        return needed(self._inference, "inference").pages(calls.list_served_adapters)

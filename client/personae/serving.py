@@ -1,0 +1,27 @@
+"""The verbs of a Client about what the inference server holds in its memory."""
+
+from collections.abc import Iterator
+
+from personae import calls, requests
+from personae.connection import Connection, needed
+from personae.resources import ServedAdapter
+
+
+class Serving:
+    """The part of `personae.Client` that brings adapters near and tells where they are."""
+
+    project: str
+    _inference: Connection | None
+
+    def preload_adapter(self, name: str, *, pinned: bool = False) -> ServedAdapter:
+        """Bring an adapter, by its id or name, into the inference server's memory before pictures are asked of it.
+
+        pinned: keep it there until the server stops or it is preloaded again without this. Where several servers share
+        an address, this reaches one of them.
+        """
+        inference = needed(self._inference, "inference")
+        return inference.ask(calls.preload_adapter(requests.resource_name(self.project, "adapters", name), pinned))
+
+    def served_adapters(self) -> Iterator[ServedAdapter]:
+        """The adapters of all projects that the inference server holds, the most recently used first."""
+        return needed(self._inference, "inference").pages(calls.list_served_adapters)
