@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, ObjectStore, StoreUnavailable
 
 _DIGITS = b"0123456789"
-# Above 5 MiB the SDK uploads in parts.
-_LARGE_BYTES = 6 * 1024 * 1024
-# More than a listing holds in one answer.
-_MANY = 1_050
+_LARGE_BYTES = 6 * 2**20  # above 5 MiB the SDK uploads in parts
+_MANY = 1_050  # more than a listing holds in one answer
 _COUNTERS = 4
-# A refused increment means that another one succeeded; beyond this many times all of them, nothing moves.
+# Beyond this many refused increments for each, nothing moves.
 _SLACK = 10
 
 

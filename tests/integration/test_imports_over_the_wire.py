@@ -126,7 +126,7 @@ def test_the_client_imports_what_it_exported(trainer_process: ServiceProcess, tm
     with personae.Client(trainer=trainer_process.address) as client:
         consent = personae.Consent("Mia", "a comic", "form 7")
         first = client.import_adapter(BODY, name=unique("mia"), base_model="toon-64", consent=consent)
-        assert "Mia" in str(first.consent)
+        assert first.consent == consent
         exported = client.export_adapter(first.name, "kohya", tmp_path)
         second = client.import_adapter(exported, name=unique("mia"), base_model="toon-64")
         assert second.artifacts[0].digest == first.artifacts[0].digest

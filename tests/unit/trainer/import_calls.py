@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from base_models.catalog import read_allow_list
-from service_kit.adapter_manifest import AdapterManifest
+from service_kit.adapter_manifest import AdapterManifest, ConsentEntry
 from service_kit.memory_store import MemoryStore
 from service_kit.names import AdapterName
 from tests.lora_files import LINEAR, file, kohya, own
@@ -15,6 +15,7 @@ from trainer_service.importing import Importing
 
 BASE_MODELS = read_allow_list(["toon-64"])
 MIA = AdapterName("default", "mia")
+CONSENT = ConsentEntry(given_by="Mia", purpose="a comic", evidence="form 7")
 BODY, OTHER = file(kohya(LINEAR, rank=4)), file(own(LINEAR))
 
 

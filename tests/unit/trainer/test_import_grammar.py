@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personae.v1 import dataset_pb2, trainer_pb2
+from service_kit.adapter_manifest import ConsentEntry
 from service_kit.errors import InvalidRequest, PreconditionUnmet
-from tests.unit.trainer.import_calls import BASE_MODELS, BODY, MIA, ImportService, header, stream
+from tests.unit.trainer.import_calls import BASE_MODELS, BODY, CONSENT, MIA, ImportService, header, stream
 from trainer_service import asked
-from trainer_service.import_request import ImportChunk, ImportConsent, ImportHeader, ImportPart, ImportStream
+from trainer_service.import_request import ImportChunk, ImportHeader, ImportPart, ImportStream
 from trainer_service.upload import MAX_CHUNK_BYTES
 
 
@@ -64,7 +65,7 @@ def test_a_message_says_everything_that_its_fields_say() -> None:
         licence="MIT",
         consent=dataset_pb2.Consent(given_by="Mia", purpose="a comic", evidence="form 7"),
     )
-    said = ("projects/p", "mia", "toon-64", "zxq", True, "7", "dog", "MIT", ImportConsent("Mia", "a comic", "form 7"))
+    said = ("projects/p", "mia", "toon-64", "zxq", True, "7", "dog", "MIT", CONSENT)
     assert asked.import_part(trainer_pb2.ImportAdapterRequest(header=message)) == ImportHeader(*said)
     assert asked.import_part(trainer_pb2.ImportAdapterRequest(chunk=b"x")) == ImportChunk(b"x")
     silent = trainer_pb2.ImportAdapterRequest.Header(adapter_id="mia", base_model="toon-64")
@@ -84,7 +85,7 @@ HEADERS = st.builds(
     request_id=TEXTS,
     class_noun=TEXTS,
     licence=TEXTS,
-    consent=st.none() | st.builds(ImportConsent, TEXTS, TEXTS, TEXTS),
+    consent=st.none() | st.builds(ConsentEntry, given_by=TEXTS, purpose=TEXTS, evidence=TEXTS),
 )
 CUTS = st.integers(0, len(BODY))
 PIECES = st.builds(lambda first, last: ImportChunk(BODY[first:last]), CUTS, CUTS)

@@ -10,27 +10,27 @@ from typing import Any
 import pytest
 
 from service_kit import schema
-from service_kit.adapter_manifest import AdapterManifest
+from service_kit.adapter_manifest import AdapterManifest, ConsentEntry
 from service_kit.errors import InvalidRequest, PreconditionUnmet, ResourceExists, TryLater
 from service_kit.memory_store import MemoryStore
 from tests.lora_files import LINEAR, file, own
-from tests.unit.trainer.import_calls import BASE_MODELS, BODY, MIA, OTHER, ImportService, header, stream
+from tests.unit.trainer.import_calls import BASE_MODELS, BODY, CONSENT, MIA, OTHER, ImportService, header, stream
 from tests.unit.trainer.trainer_fakes import Trainer, request
 from trainer_service import wire
 from trainer_service.adapters import Adapters
 from trainer_service.exporting import Exporting
-from trainer_service.import_request import ImportChunk, ImportConsent, ImportPart
+from trainer_service.import_request import ImportChunk, ImportPart
 
 
 def test_an_imported_adapter_is_one_like_any_other(service: ImportService) -> None:
     said = {"trigger_word": "zxq", "class_noun": "dog", "licence": "CC0-1.0"}
-    made = service.bring(**said, consent=ImportConsent("Mia", "a comic", "form 7"))
+    made = service.bring(**said, consent=CONSENT)
     assert str(made.name) == "projects/default/adapters/mia/versions/1"
     adapters = Adapters(service.store)
     assert adapters.get(MIA) == made
     assert (made.base_model, made.base_model_digest) == ("toon-64", BASE_MODELS["toon-64"].digest())
     assert (made.trigger_word, made.class_noun, made.licence) == ("zxq", "dog", "CC0-1.0")
-    assert made.consent == "Mia: a comic (form 7)"
+    assert made.consent == CONSENT
     assert (made.rank, made.targets, made.pipeline) == (4, "attention", "StableDiffusionPipeline")
     seen = wire.adapter(made)
     assert (seen.training, seen.dataset_digest, seen.chosen_step) == ("", "", 0)
@@ -47,7 +47,7 @@ def test_an_imported_adapter_is_one_like_any_other(service: ImportService) -> No
 
 def test_what_is_not_said_is_chosen_as_for_a_training(service: ImportService) -> None:
     made = service.bring()
-    assert (made.trigger_word, made.class_noun, made.consent) == ("sks", "character", "")
+    assert (made.trigger_word, made.class_noun, made.consent) == ("sks", "character", None)
 
 
 def test_the_same_request_id_and_body_give_the_same_adapter_and_write_nothing(service: ImportService) -> None:
@@ -135,7 +135,7 @@ def test_every_field_that_is_wrong_is_named_in_one_answer(service: ImportService
         class_noun="\n",
         request_id="7",
         licence="x" * 201,
-        consent=ImportConsent("", " ", "x" * 501),
+        consent=ConsentEntry(given_by="", purpose=" ", evidence="x" * 501),
     )
     with pytest.raises(InvalidRequest) as caught:
         service.take(wrong, AssertionError("the file was read"))
