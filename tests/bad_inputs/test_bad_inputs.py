@@ -1,0 +1,14 @@
+"""Every row of the table of bad inputs over the wire, to real services: status, reason, details; all goes on."""
+
+import pytest
+
+from tests.bad_inputs import inference_cases, trainer_cases, wire_cases
+from tests.bad_inputs.case import Case, check
+from tests.bad_inputs.world import World
+
+CASES = [*trainer_cases.CASES, *inference_cases.CASES, *wire_cases.CASES]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_bad_input_gets_its_status_its_reason_and_every_detail(world: World, case: Case) -> None:
+    check(case, world)

@@ -1,0 +1,325 @@
+"""What a TrainerService refuses: the rows of the table that are its own."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+from personae.v1 import adapter_pb2, dataset_pb2, training_pb2
+from personae.v1 import trainer_pb2 as pb
+from tests.bad_inputs.case import Case
+from tests.bad_inputs.world import World
+
+Code = grpc.StatusCode
+Upload = pb.UploadImagesRequest
+ID_PATTERN = "^[a-z0-9][a-z0-9-]{0,62}$"
+BAD_IDS = ["../x", "/abs", "a//b", "%2e%2e", "a\0b", "a\nb", "A", "a" * 1025]
+BAD_UPLOAD_BYTES = 52_428_801
+MAX_PICTURES = 1_000
+
+
+def train(dataset: str, **changes: Any) -> pb.CreateTrainingRequest:
+    """A request for a training; `changes` are fields of it or of its training."""
+    names = ("request_id", "parent", "new_version", "validate_only")
+    request = {key: changes.pop(key) for key in names if key in changes}
+    training = training_pb2.Training(**({"dataset": dataset, "adapter_id": "cat"} | changes))
+    return pb.CreateTrainingRequest(training=training, **request)
+
+
+def config(**values: Any) -> training_pb2.TrainingConfig:
+    """Hyper-parameters."""
+    return training_pb2.TrainingConfig(**values)
+
+
+def upload(world: World, *parts: Upload) -> object:
+    """An upload of these messages."""
+    return world.trainer("UploadImages", iter(parts))
+
+
+def header(world: World) -> Upload:
+    """The first message of an upload to a dataset that exists."""
+    return Upload(header=Upload.Header(dataset=world.dataset))
+
+
+def announced(filename: str = "a.png", size_bytes: int = 3, caption: str = "") -> Upload:
+    """Announces a picture."""
+    return Upload(image=Upload.Image(filename=filename, size_bytes=size_bytes, caption=caption))
+
+
+def too_many_pictures(world: World) -> object:
+    """One picture more than a dataset may have, each of one byte."""
+
+    def messages() -> Iterator[Upload]:
+        yield header(world)
+        for index in range(MAX_PICTURES):
+            yield announced(f"{index}.png", 1)
+            yield Upload(chunk=b"x")
+        yield announced("one-too-many.png", 1)
+
+    return world.trainer("UploadImages", messages())
+
+
+def _invalid(row: int, what: str, rpc: str, request: Any, *fields: str, says: tuple[str, ...] = ()) -> Case:
+    return Case(
+        row,
+        what,
+        lambda world: world.trainer(rpc, request),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        frozenset(fields),
+        says=says,
+    )
+
+
+def _missing(row: int, what: str, rpc: str, request: Any) -> Case:
+    return Case(
+        row,
+        what,
+        lambda world: world.trainer(rpc, request),
+        Code.NOT_FOUND,
+        "NOT_FOUND",
+        details=("ResourceInfo",),
+        says=("does not exist",),
+    )
+
+
+_NONE = "projects/default"
+_EVERY_HYPER_PARAMETER = {
+    "rank 0": {"rank": 0},
+    "rank -1": {"rank": -1},
+    "rank 10000": {"rank": 10_000},
+    "no steps": {"steps": 0},
+    "a billion steps": {"steps": 10**9},
+    "no learning rate": {"learning_rate": 0.0},
+    "a learning rate that is no number": {"learning_rate": math.nan},
+    "an infinite learning rate": {"learning_rate": math.inf},
+    "a learning rate of a billion": {"learning_rate": 1e9},
+}
+
+CASES = [
+    Case(
+        1,
+        "a training on a dataset without pictures",
+        lambda world: world.trainer("CreateTraining", train(world.empty_dataset)),
+        Code.FAILED_PRECONDITION,
+        "DATASET_NOT_READY",
+        details=("PreconditionFailure",),
+        says=("0 usable pictures; a training starts with 3",),
+    ),
+    Case(
+        2,
+        "a picture of more bytes than the limit",
+        lambda world: upload(world, header(world), announced(size_bytes=BAD_UPLOAD_BYTES)),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        frozenset({"image.size_bytes"}),
+        says=("52,428,800",),
+    ),
+    Case(
+        2,
+        "more pictures than the limit",
+        too_many_pictures,
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        frozenset({"image"}),
+        says=("1,000",),
+        repeats=2,
+    ),
+    _missing(3, "a dataset that is not there", "GetDataset", pb.GetDatasetRequest(name=f"{_NONE}/datasets/none")),
+    _missing(3, "a training that is not there", "GetTraining", pb.GetTrainingRequest(name=f"{_NONE}/trainings/none")),
+    _missing(3, "an adapter that is not there", "GetAdapter", pb.GetAdapterRequest(name=f"{_NONE}/adapters/none")),
+    _missing(
+        3, "a version that is not there", "GetAdapter", pb.GetAdapterRequest(name=f"{_NONE}/adapters/none/versions/9")
+    ),
+    _missing(3, "a training on nothing", "CreateTraining", train(f"{_NONE}/datasets/none")),
+    _missing(3, "a watch of nothing", "WatchTraining", pb.WatchTrainingRequest(name=f"{_NONE}/trainings/none")),
+    _missing(3, "a file of nothing", "ReadArtifact", pb.ReadArtifactRequest(adapter=f"{_NONE}/adapters/none")),
+    _missing(
+        3,
+        "an export of nothing",
+        "ExportAdapter",
+        pb.ExportAdapterRequest(name=f"{_NONE}/adapters/none", format=adapter_pb2.ADAPTER_FORMAT_KOHYA),
+    ),
+    _missing(3, "a dataset to delete", "DeleteDataset", pb.DeleteDatasetRequest(name=f"{_NONE}/datasets/none")),
+    _missing(3, "a training to delete", "DeleteTraining", pb.DeleteTrainingRequest(name=f"{_NONE}/trainings/none")),
+    _missing(3, "an adapter to delete", "DeleteAdapter", pb.DeleteAdapterRequest(name=f"{_NONE}/adapters/none")),
+    _missing(4, "another project's dataset", "GetDataset", pb.GetDatasetRequest(name="projects/other/datasets/theirs")),
+    _missing(
+        4,
+        "another project's dataset to train on",
+        "CreateTraining",
+        train("projects/other/datasets/theirs", parent="projects/other"),
+    ),
+    _missing(
+        4,
+        "another project's adapter to read",
+        "ReadArtifact",
+        pb.ReadArtifactRequest(adapter="projects/other/adapters/theirs/versions/1"),
+    ),
+    *(
+        _invalid(
+            5,
+            f"the id {bad_id[:8]!r}",
+            "CreateDataset",
+            pb.CreateDatasetRequest(dataset_id=bad_id),
+            "dataset_id",
+            says=(ID_PATTERN,),
+        )
+        for bad_id in BAD_IDS
+    ),
+    *(
+        _invalid(
+            5,
+            f"a name with {bad_id[:8]!r}",
+            "GetDataset",
+            pb.GetDatasetRequest(name=f"{_NONE}/datasets/{bad_id}"),
+            "name",
+        )
+        for bad_id in BAD_IDS
+    ),
+    _invalid(5, "an empty name", "GetTraining", pb.GetTrainingRequest(), "name"),
+    _invalid(5, "version zero", "GetAdapter", pb.GetAdapterRequest(name=f"{_NONE}/adapters/a/versions/0"), "name"),
+    _invalid(
+        5,
+        "a page of minus one",
+        "ListTrainings",
+        pb.ListTrainingsRequest(page_size=-1, page_token="../"),
+        "page_size",
+        "page_token",
+    ),
+    Case(
+        6,
+        "a URL for a picture",
+        lambda world: upload(world, header(world), announced("https://example.org/a.png")),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        frozenset({"image.filename"}),
+        says=("not fetched",),
+    ),
+    *(
+        _invalid(
+            15,
+            what,
+            "CreateTraining",
+            train(f"{_NONE}/datasets/none", config=config(**wrong)),
+            f"training.config.{next(iter(wrong))}",
+        )
+        for what, wrong in _EVERY_HYPER_PARAMETER.items()
+    ),
+    _invalid(
+        15,
+        "all of them together",
+        "CreateTraining",
+        train(
+            f"{_NONE}/datasets/none",
+            config=config(
+                steps=0, rank=-1, learning_rate=math.nan, batch_size=10_000, resolution=65, checkpoint_every=10**9
+            ),
+        ),
+        *(
+            f"training.config.{name}"
+            for name in ("steps", "rank", "learning_rate", "batch_size", "resolution", "checkpoint_every")
+        ),
+    ),
+    *(
+        _invalid(
+            16,
+            f"the base model {name}",
+            "CreateTraining",
+            train(f"{_NONE}/datasets/none", base_model=name),
+            "training.base_model",
+            says=("toon-64",),
+        )
+        for name in ("attacker/repo", "/etc", "https://example.org/model")
+    ),
+    Case(
+        17,
+        "no consent where it is required",
+        lambda world: world.trainer("CreateTraining", train(world.dataset_without_consent)),
+        Code.FAILED_PRECONDITION,
+        "CONSENT_REQUIRED",
+        details=("PreconditionFailure",),
+    ),
+    _invalid(
+        18,
+        "a request_id that is no UUID",
+        "CreateTraining",
+        train(f"{_NONE}/datasets/none", request_id="7"),
+        "request_id",
+    ),
+    Case(
+        20,
+        "a request_id used again for another body",
+        lambda world: world.trainer(
+            "CreateTraining",
+            train(world.dataset, adapter_id="another", request_id=world.used_request_id),
+        ),
+        Code.ALREADY_EXISTS,
+        "REQUEST_ID_REUSED",
+        details=("ResourceInfo",),
+    ),
+    Case(
+        21,
+        "an adapter id that is taken",
+        lambda world: world.trainer("CreateTraining", train(world.dataset, adapter_id=world.adapter_id)),
+        Code.ALREADY_EXISTS,
+        "ALREADY_EXISTS",
+        details=("ResourceInfo",),
+        says=("new_version",),
+    ),
+    Case(
+        22,
+        "cancelling what has succeeded",
+        lambda world: world.trainer("CancelTraining", pb.CancelTrainingRequest(name=world.training)),
+        Code.FAILED_PRECONDITION,
+        "TRAINING_ENDED",
+        details=("PreconditionFailure",),
+        says=("SUCCEEDED",),
+    ),
+    *(
+        Case(
+            23,
+            f"a watch from {sequence}",
+            lambda world, sequence=sequence: world.trainer(
+                "WatchTraining", pb.WatchTrainingRequest(name=world.training, after_sequence=sequence)
+            ),
+            Code.OUT_OF_RANGE,
+            "OUT_OF_RANGE",
+            frozenset({"after_sequence"}),
+        )
+        for sequence in (-1, 10**12)
+    ),
+    *(
+        Case(
+            25,
+            f"an upload with {what}",
+            lambda world, parts=parts: upload(world, *(header(world) if part is None else part for part in parts)),
+            Code.INVALID_ARGUMENT,
+            "INVALID_REQUEST",
+            frozenset({field}),
+        )
+        for what, parts, field in [
+            ("nothing in it", [], "header"),
+            ("no header", [Upload(chunk=b"x")], "header"),
+            ("two headers", [None, None], "header"),
+            ("a chunk that belongs to nothing", [None, Upload(chunk=b"x")], "chunk"),
+            ("a chunk after the end", [None, announced(), Upload(chunk=b"abc"), Upload(chunk=b"d")], "chunk"),
+            ("fewer bytes than announced", [None, announced(), Upload(chunk=b"ab")], "chunk"),
+            (
+                "a chunk of more than a megabyte",
+                [None, announced(size_bytes=2**21), Upload(chunk=b"x" * 2**21)],
+                "chunk",
+            ),
+        ]
+    ),
+    _invalid(
+        25,
+        "consent of nobody for nothing",
+        "CreateDataset",
+        pb.CreateDatasetRequest(consent=dataset_pb2.Consent(evidence="x" * 501)),
+        "consent.given_by",
+        "consent.purpose",
+        "consent.evidence",
+    ),
+]
