@@ -70,8 +70,6 @@ def to_status(error: Exception) -> status_pb2.Status:
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         _logger.error("a disk of this machine is full", exc_info=error)
         error = TryLater("DISK_FULL", "a disk of the server is full", _DISK_RETRY_S)
-    if isinstance(error, NotImplementedError):
-        return _status(grpc.StatusCode.UNIMPLEMENTED, "this rpc is not built yet", "NOT_BUILT_YET", [])
     code = _TABLE.get(type(error))
     if code is None or not isinstance(error, ServiceError):
         _logger.error("unexpected error", exc_info=error)

@@ -104,13 +104,14 @@ def test_a_cancelled_training_may_be_cancelled_again_and_a_full_project_waits(wo
 
 
 def test_a_full_queue_says_when_to_come_back_also_to_grpc_itself(world: World) -> None:
-    calls = [world.inference("Generate", good_generation(8, steps=150), timeout_s=10 * CALL_S) for _ in range(4)]
+    calls = [world.inference("Generate", good_generation(8, steps=150), timeout_s=10 * CALL_S) for _ in range(2)]
     try:
         for call in calls:
             next(call)
         found = refusal(lambda: world.inference("Generate", good_generation()))
-        assert found.code is Code.RESOURCE_EXHAUSTED
-        assert found.reason in ("QUEUE_FULL", "PROJECT_QUEUE_FULL")
+        # A project may hold half of what the server takes.
+        assert (found.code, found.reason) == (Code.RESOURCE_EXHAUSTED, "PROJECT_QUEUE_FULL")
+        assert "QuotaFailure" in found.details
         assert found.pushback == str(found.details["RetryInfo"].retry_delay.ToMilliseconds())
     finally:
         for call in calls:

@@ -140,6 +140,7 @@ def test_the_only_server_is_restarted_on_its_port_and_no_caller_notices(real_sto
         running[0].result()
 
 
+@pytest.mark.slow
 def test_a_stream_that_outlasts_the_drain_is_told_to_come_back(real_store: RealStore, tmp_path: Path) -> None:
     with (
         modelled_service(real_store, tmp_path, PERSONAE_INFERENCE_DRAIN_S="1") as service,

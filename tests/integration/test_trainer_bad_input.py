@@ -130,13 +130,6 @@ CASES: dict[str, tuple[str, object, Code, str, set[str]]] = {
         "INVALID_REQUEST",
         {"name", "format"},
     ),
-    "an rpc that is not built yet": (
-        "DeleteDataset",
-        pb.DeleteDatasetRequest(name="projects/default/datasets/x"),
-        Code.UNIMPLEMENTED,
-        "NOT_BUILT_YET",
-        set(),
-    ),
 }
 
 

@@ -62,6 +62,7 @@ def test_a_store_with_atomic_conditions_passes_and_is_left_as_it_was(real_store:
     assert list(real_store.store.keys("verify/")) == []
 
 
+@pytest.mark.slow
 def test_a_store_that_ignores_conditions_is_told_apart_check_by_check(gateway: dict[str, str]) -> None:
     code, out, _ = verified(gateway, "--rounds", "1")
     assert code == 1
@@ -84,6 +85,7 @@ def test_a_store_that_is_away_is_named_with_its_variable() -> None:
     assert f"PERSONAE_S3_ENDPOINT={endpoint} is not reachable" in error
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_behind(real_store: RealStore) -> None:
     with started(real_store.environment(), "--rounds", "1000", "--json") as process:
         assert process.stdout is not None

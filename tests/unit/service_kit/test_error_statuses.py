@@ -55,7 +55,6 @@ _TABLE = [
     (OSError(errno.EACCES, "secret"), Code.INTERNAL, "INTERNAL", None),
     (WriteConflict("x"), Code.ABORTED, "WRITE_CONFLICT", None),
     (DataLost("x"), Code.DATA_LOSS, "DATA_LOST", None),
-    (NotImplementedError("x"), Code.UNIMPLEMENTED, "NOT_BUILT_YET", None),
     (ValueError("secret"), Code.INTERNAL, "INTERNAL", None),
 ]
 
