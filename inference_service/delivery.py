@@ -18,7 +18,7 @@ _MOST_BYTES_PER_PIXEL = {"png": 3.0, "webp": 1.5, "jpeg": 1.5}
 _BYTES_PER_ROW = 2
 _MOST_PROVENANCE_BYTES = 100_000
 # A signature adds 3 to 4 KB with a chain of two certificates; a start with one that adds more than this is refused.
-MOST_CREDENTIALS_BYTES = 32_768
+MOST_CREDENTIALS_BYTES = 16_384
 
 
 def most_bytes(file_format: str, width: int, height: int) -> int:

@@ -3,12 +3,12 @@
 Its one rule: a check fails on what it saw, never on time; a store that does not answer has failed nothing.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, ObjectStore, StoreUnavailable
+from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing
+from service_kit.store_bench import Bench, Broken, hold
 
 _DIGITS = b"0123456789"
 _LARGE_BYTES = 6 * 2**20  # above 5 MiB the SDK uploads in parts
@@ -16,37 +16,6 @@ _MANY = 1_050  # more than a listing holds in one answer
 _COUNTERS = 4
 # Beyond this many refused increments for each, nothing moves.
 _SLACK = 10
-
-
-@dataclass(frozen=True)
-class Effort:
-    """writers: how many race for a key, and rounds: how often. whole: with checks that write many or large objects."""
-
-    writers: int
-    rounds: int
-    whole: bool
-
-
-class Broken(Exception):
-    """The store did what it must not; the text is what was seen."""
-
-
-class Bench:
-    """Two connections to one store, and every key that a run may have written: a bad store may not list them."""
-
-    def __init__(self, here: ObjectStore, there: ObjectStore, prefix: str, effort: Effort) -> None:
-        self.here = here
-        self.there = there
-        self.prefix = prefix
-        self.writers = effort.writers
-        self.rounds = effort.rounds
-        self.keys: set[str] = set()
-
-    def key(self, name: str) -> str:
-        """The object key of a name, below the prefix of this run."""
-        key = self.prefix + name
-        self.keys.add(key)
-        return key
 
 
 @dataclass(frozen=True)
@@ -66,14 +35,14 @@ def _refuses_a_second_create(bench: Bench) -> str:
     try:
         bench.there.create(key, b"second")
     except ObjectExists:
-        _hold(bench.here, key, b"first")
+        hold(bench.here, key, b"first")
         return "the second create was refused"
     raise Broken("a second create of one key was answered as done")
 
 
 def _lets_one_creator_win(bench: Bench) -> str:
     for number in range(bench.rounds):
-        _race(bench, bench.key(f"creators/{number}"), None)
+        bench.race(bench.key(f"creators/{number}"), None)
     return f"one winner in each of {bench.rounds} races of {bench.writers} writers"
 
 
@@ -84,7 +53,7 @@ def _refuses_a_stale_etag(bench: Bench) -> str:
     try:
         bench.there.replace(key, b"third", old)
     except ObjectChanged:
-        _hold(bench.here, key, b"second")
+        hold(bench.here, key, b"second")
         return "the replace with the old ETag was refused"
     raise Broken("a replace with an old ETag was answered as done")
 
@@ -102,7 +71,7 @@ def _lets_one_replacer_win(bench: Bench) -> str:
     key = bench.key("replacers")
     etag = bench.here.create(key, b"start")
     for _ in range(bench.rounds):
-        etag = _race(bench, key, etag)
+        etag = bench.race(key, etag)
     return f"one winner in each of {bench.rounds} races of {bench.writers} writers"
 
 
@@ -153,7 +122,7 @@ def _reads_what_was_written(bench: Bench) -> str:
         key = bench.key(f"read/{number}")
         for body in (b"first", b"second", b"third"):
             bench.here.put(key, body)
-            _hold(bench.there, key, body)
+            hold(bench.there, key, body)
         bench.here.delete(key)
         try:
             bench.there.get(key)
@@ -214,7 +183,7 @@ def _deletes_twice(bench: Bench) -> str:
 def _keeps_a_large_object(bench: Bench) -> str:
     key, body = bench.key("large"), bytes(range(256)) * (_LARGE_BYTES // 256)
     bench.here.put(key, body)
-    _hold(bench.there, key, body)
+    hold(bench.there, key, body)
     return f"{_LARGE_BYTES // 1024**2} MiB, uploaded in parts, came back whole"
 
 
@@ -226,49 +195,6 @@ def _lists_more_than_a_page(bench: Bench) -> str:
     if found != wanted:
         raise Broken(f"of {_MANY} keys a list gave {len(set(found) & set(wanted))}, or not in order")
     return f"a list of {_MANY} keys was whole"
-
-
-def _race(bench: Bench, key: str, etag: str | None) -> str:
-    """Let all writers create the key at once, or replace it where an ETag is given; return the ETag of the winner.
-
-    Raises Broken, or StoreUnavailable where an answer is missing that could change the outcome.
-    """
-    go = threading.Event()
-    # No two bodies are ever equal, since a body that is there already would pass for the writer's own.
-    bodies = [f"writer {writer} after {etag}".encode() for writer in range(bench.writers)]
-
-    def attempt(writer: int) -> str | Exception:
-        store, body = (bench.here, bench.there)[writer % 2], bodies[writer]
-        go.wait()
-        try:
-            return store.create(key, body) if etag is None else store.replace(key, body, etag)
-        except (ObjectExists, ObjectChanged, StoreUnavailable) as error:
-            return error
-
-    with ThreadPoolExecutor(bench.writers) as pool:
-        try:
-            attempts = [pool.submit(attempt, writer) for writer in range(bench.writers)]
-        finally:
-            # Also where something interrupts us: nobody may be left waiting.
-            go.set()
-        answers = [attempt.result() for attempt in attempts]
-    winners = {writer: answer for writer, answer in enumerate(answers) if isinstance(answer, str)}
-    if len(winners) > 1:
-        raise Broken(f"{len(winners)} of {bench.writers} writers at once were told that they had won")
-    for answer in answers:
-        if isinstance(answer, StoreUnavailable):
-            raise answer
-    if not winners:
-        raise Broken(f"all of {bench.writers} writers at once were refused")
-    winner, won = winners.popitem()
-    _hold(bench.there, key, bodies[winner])
-    return won
-
-
-def _hold(store: ObjectStore, key: str, body: bytes) -> None:
-    found = store.get(key).body
-    if found != body:
-        raise Broken(f"a read gave {found[:20]!r} where {body[:20]!r} had been written")
 
 
 def _listed(ask: Callable[[str, str], Iterator[str]], folder: str, after: str, wanted: tuple[str, ...]) -> None:

@@ -12,7 +12,8 @@ from typing import Literal
 
 from service_kit import schema
 from service_kit.store import ObjectStore, StoreError, StoreUnavailable
-from service_kit.store_checks import CHECKS, Bench, Broken, Check, Effort
+from service_kit.store_bench import Bench, Broken, Effort
+from service_kit.store_checks import CHECKS, Check
 
 Verdict = Literal["passed", "failed", "unanswered"]
 

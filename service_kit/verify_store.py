@@ -20,7 +20,7 @@ from service_kit.minio_store import open_store
 from service_kit.serving import StartError, connect_store
 from service_kit.settings import PREFIX, SettingsError, StoreSettings, read_settings
 from service_kit.store import StoreError
-from service_kit.store_checks import Effort
+from service_kit.store_bench import Effort
 from service_kit.store_verification import verify
 
 _WRITERS = 12

@@ -7,7 +7,8 @@ import pytest
 
 from service_kit.memory_store import MemoryStore
 from service_kit.store import ObjectStore, StoreForbidden, StoreUnavailable
-from service_kit.store_checks import CHECKS, Effort
+from service_kit.store_bench import Effort
+from service_kit.store_checks import CHECKS
 from service_kit.store_verification import QUICK, Outcome, verify
 from tests.unit.service_kit.lying_store import LyingStore, UnansweringStore
 
