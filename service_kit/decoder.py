@@ -186,8 +186,6 @@ class _Child:
             # Ctrl-C is for the service.
             start_new_session=True,
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._requests: BinaryIO = self._process.stdin  # type: ignore[assignment]
         self._answers: BinaryIO = self._process.stdout  # type: ignore[assignment]
 

@@ -158,8 +158,7 @@ class MinioStore:
                 if was_answered or (stored.etag if stored else None) != expected:
                     # Somebody wrote meanwhile, and whether before or over ours nobody can tell.
                     break
-        assert unanswered is not None
-        raise unanswered
+        raise unanswered or StoreUnavailable(f"{key}: no answer to a write")
 
     def _conditional_put_once(
         self, key: str, body: bytes, expected: str | None, lost: Callable[[str], StoreError]

@@ -104,7 +104,7 @@ def test_an_empty_metrics_address_serves_none(capsys: pytest.CaptureFixture[str]
         stopping.set()
         endpoint = _endpoint(metrics_address="")
         check_ports(endpoint)
-        await serve_until_stopped(endpoint, lambda server: None, [], 0.1, stopping, _WATCHED)
+        await serve_until_stopped(endpoint, lambda server: None, [], 0.1, stopping, _OPEN, _WATCHED)
 
     asyncio.run(run())
     assert "metrics_address" not in json.loads(capsys.readouterr().out)

@@ -19,13 +19,9 @@ from service_kit.error_status import ErrorInterceptor
 from service_kit.names import AdapterVersionName, ProjectName
 from tests.bucket_adapters import publish
 from tests.identities import bearer, interceptor, listed
+from tests.unit.trainer.served_trainer import trainer_servicer
 from tests.unit.trainer.trainer_fakes import Trainer, request
-from trainer_service.adapters import Adapters
-from trainer_service.dispatcher import Dispatcher
-from trainer_service.exporting import Exporting
-from trainer_service.servicer import TrainerServicer
 from trainer_service.trainings import Trainings
-from trainer_service.watching import Watching
 
 PATIENCE_S = 20.0
 ENTRIES = (
@@ -44,15 +40,7 @@ async def serving(trainer: Trainer, folder: Path, most: int = 0) -> AsyncIterato
     trainings = Trainings(
         trainer.store, trainer.datasets, trainer.base_models, lambda entry, prompt: 1, trainer.clock, most
     )
-    adapters = Adapters(trainer.store)
-    servicer = TrainerServicer(
-        trainer.datasets,
-        trainings,
-        adapters,
-        Exporting(trainer.store, adapters, trainer.base_models),
-        Watching(trainer.store, trainings, asyncio.Event()),
-        Dispatcher(trainer.store, [], trainer.clock),
-    )
+    servicer = trainer_servicer(trainer, trainings)
     server = grpc.aio.server(interceptors=[ErrorInterceptor(), interceptor(folder / "tokens.json", *ENTRIES)])
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -1,6 +1,5 @@
 """Any message at all, to every rpc of TrainerService: it is answered, or refused with a reason, never a defect."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -17,12 +16,8 @@ from service_kit.error_status import ErrorInterceptor
 from service_kit.names import AdapterVersionName
 from tests.bucket_adapters import publish
 from tests.fuzzed_service import FuzzedService, requests_of, rpcs
+from tests.unit.trainer.served_trainer import trainer_servicer
 from tests.unit.trainer.trainer_fakes import Trainer, bundled, request
-from trainer_service.adapters import Adapters
-from trainer_service.dispatcher import Dispatcher
-from trainer_service.exporting import Exporting
-from trainer_service.servicer import TrainerServicer
-from trainer_service.watching import Watching
 
 SERVICE = pb.DESCRIPTOR.services_by_name["TrainerService"]
 PROJECT = "projects/default"
@@ -69,22 +64,13 @@ async def _serving() -> AsyncIterator[grpc.aio.Channel]:
     trainer.dataset("cat", 4)
     TEXTS.append(str(trainer.trainings.create(request()).record.name))
     publish(trainer.store, AdapterVersionName("default", "hero", 1), ADAPTER)
-    adapters, stopping = Adapters(trainer.store), asyncio.Event()
-    servicer = TrainerServicer(
-        trainer.datasets,
-        trainer.trainings,
-        adapters,
-        Exporting(trainer.store, adapters, trainer.base_models),
-        Watching(trainer.store, trainer.trainings, stopping),
-        Dispatcher(trainer.store, [], trainer.clock),
-    )
+    servicer = trainer_servicer(trainer)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     add_TrainerServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
-    stopping.set()
     await server.stop(0)
 
 

@@ -48,7 +48,7 @@ class Trainer:
             self.base_models,
             lambda entry, prompt: len(prompt.split()),
             self.clock,
-            require_consent,
+            require_consent=require_consent,
         )
 
     def dataset(

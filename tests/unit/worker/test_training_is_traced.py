@@ -25,15 +25,11 @@ from service_kit.observed_store import ObservedStore
 from service_kit.observing import ObservingInterceptor
 from service_kit.traces import Traces, open_traces
 from tests.kept_spans import collecting
+from tests.unit.trainer.served_trainer import trainer_servicer
 from tests.unit.trainer.trainer_fakes import Trainer
 from tests.unit.worker.dying_worker import DyingStore
-from trainer_service.adapters import Adapters
-from trainer_service.dispatcher import Dispatcher
-from trainer_service.exporting import Exporting
 from trainer_service.lifecycle import State
-from trainer_service.servicer import TrainerServicer
 from trainer_service.training_store import TrainingStore
-from trainer_service.watching import Watching
 from trainer_service.worker.exit_code import ExitCode
 from trainer_service.worker.interrupts import Interrupts
 from trainer_service.worker.run import Workbench, run_training
@@ -50,16 +46,7 @@ def traces_of(service: str) -> Traces:
 
 async def created(trainer: Trainer, traces: Traces) -> TrainingName:
     """A training that was asked for over the wire by somebody who traces."""
-    store, stopping = trainer.store, asyncio.Event()
-    adapters = Adapters(store)
-    servicer = TrainerServicer(
-        trainer.datasets,
-        trainer.trainings,
-        adapters,
-        Exporting(store, adapters, trainer.base_models),
-        Watching(store, trainer.trainings, stopping),
-        Dispatcher(store, [], trainer.clock),
-    )
+    servicer = trainer_servicer(trainer)
     observing = ObservingInterceptor(ServiceMetrics("trainer"), traces.tracer)
     server = grpc.aio.server(interceptors=[observing, ErrorInterceptor()])
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server)
