@@ -3,29 +3,16 @@
 import io
 import struct
 import time
-import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps
 
+from tests.hostile_pictures import animation, bomb, encoded, picture, text_bomb
 from trainer_service import picture_doctor
 from trainer_service.picture_doctor import MAX_STORED_SIDE, PictureWarning, Rejection, examine
 
 ORIENTATION, GPS = 0x0112, 0x8825
-
-
-def picture(width: int = 96, height: int = 64, mode: str = "RGB") -> Image.Image:
-    """A picture with something on it: noise over a gradient."""
-    noise = np.random.default_rng(0).integers(0, 120, (height, width, 3))
-    gradient = np.linspace(0, 130, width)[None, :, None]
-    return Image.fromarray((noise + gradient).astype(np.uint8)).convert(mode)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def stored(body: bytes) -> Image.Image:
@@ -136,37 +123,12 @@ def test_exif_that_is_garbage_costs_a_picture_nothing(kind: str) -> None:
         assert examine(encoded(picture(), kind, exif=garbage)).rejection is None
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A legal one-bit PNG of any size in a few kilobytes a megapixel."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    rows = zlib.compressobj(9)
-    row = b"\0" * (1 + (width + 7) // 8)
-    pixels = b"".join(rows.compress(row) for _ in range(height)) + rows.flush()
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-
-
-def animation(kind: str) -> bytes:
-    frames = [picture(), picture().transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
-    return encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-
-
 def heif_of_size(width: int, height: int) -> bytes:
     """A HEIC that says it is of this size."""
     body = bytearray(encoded(picture(), "HEIF"))
     place = body.find(b"ispe")
     body[place + 8 : place + 16] = struct.pack(">II", width, height)
     return bytes(body)
-
-
-def text_bomb() -> bytes:
-    body = encoded(picture())
-    text = b"Comment\0\0" + zlib.compress(b"a" * 300_000_000)
-    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
-    return body[:33] + chunk + body[33:]
 
 
 @pytest.mark.parametrize(
