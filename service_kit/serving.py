@@ -25,6 +25,7 @@ from grpc_reflection.v1alpha import reflection
 
 from service_kit.access import Access
 from service_kit.error_status import ErrorInterceptor
+from service_kit.lingering import LingerInterceptor
 from service_kit.metrics import MetricsServer, ServiceMetrics
 from service_kit.minio_store import MinioStore, open_store
 from service_kit.observing import ObservingInterceptor
@@ -124,7 +125,7 @@ async def serve_until_stopped(
     # the drain and the check of the caller raise is mapped like what a handler raises.
     observing = [ObservingInterceptor(watched.metrics, watched.traces.tracer)] if watched else []
     checking = [access.interceptor] if access.interceptor else []
-    interceptors = [UnreadInterceptor(), *observing, ErrorInterceptor(), drain, *checking]
+    interceptors = [UnreadInterceptor(), *observing, ErrorInterceptor(), LingerInterceptor(), drain, *checking]
     main = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
     add_services(main)
     health_pb2_grpc.add_HealthServicer_to_server(health, main)

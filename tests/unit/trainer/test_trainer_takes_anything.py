@@ -13,6 +13,7 @@ from personae.v1 import trainer_pb2 as pb
 from personae.v1 import training_pb2
 from personae.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
 from service_kit.error_status import ErrorInterceptor
+from service_kit.lingering import LingerInterceptor
 from service_kit.names import AdapterVersionName
 from tests.bucket_adapters import publish
 from tests.fuzzed_service import FuzzedService, requests_of, rpcs
@@ -65,7 +66,7 @@ async def _serving() -> AsyncIterator[grpc.aio.Channel]:
     TEXTS.append(str(trainer.trainings.create(request()).record.name))
     publish(trainer.store, AdapterVersionName("default", "hero", 1), ADAPTER)
     servicer = trainer_servicer(trainer)
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(), LingerInterceptor()])
     add_TrainerServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
