@@ -6,7 +6,7 @@ the request names belongs to a project of the identity. What belongs to another 
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -15,6 +15,7 @@ import grpc
 from service_kit.access_table import OPEN, RULES, Rule
 from service_kit.authentication import Authentication
 from service_kit.errors import NotPermitted, ResourceMissing, Unauthenticated
+from service_kit.handlers import Behaviour, Continuation, Handler, behaviour_of, doing
 from service_kit.identity import Identity
 
 _logger = logging.getLogger(__name__)
@@ -27,30 +28,21 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self._authentication = authentication
 
     async def intercept_service(
-        self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]",
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or method in OPEN:
             return handler
-        behaviour: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        guarded = _Guarded(method, behaviour, self._authentication, handler.request_streaming)
-        build, handle = {
-            (False, False): (grpc.unary_unary_rpc_method_handler, guarded.answer),
-            (False, True): (grpc.unary_stream_rpc_method_handler, guarded.answers),
-            (True, False): (grpc.stream_unary_rpc_method_handler, guarded.answer),
-            (True, True): (grpc.stream_stream_rpc_method_handler, guarded.answers),
-        }[(handler.request_streaming, handler.response_streaming)]
-        return build(handle, handler.request_deserializer, handler.response_serializer)
+        guarded = _Guarded(method, behaviour_of(handler), self._authentication, bool(handler.request_streaming))
+        return doing(handler, guarded.answers if handler.response_streaming else guarded.answer)
 
 
 class _Guarded:
     """A handler behind the table."""
 
     def __init__(
-        self, method: str, behaviour: Callable[..., Any], authentication: Authentication, request_streaming: bool
+        self, method: str, behaviour: Behaviour, authentication: Authentication, request_streaming: bool
     ) -> None:
         self._method = method
         self._behaviour = behaviour

@@ -7,7 +7,7 @@ that says nothing about itself to the caller.
 import errno
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, NoReturn
 
@@ -32,6 +32,7 @@ from service_kit.errors import (
     Violation,
     WriteConflict,
 )
+from service_kit.handlers import Behaviour, Continuation, Handler, behaviour_of, doing_with_bytes
 from service_kit.store import StoreForbidden, StoreUnavailable
 
 _DOMAIN = "personae"
@@ -137,28 +138,20 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """
 
     async def intercept_service(
-        self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]",
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        build = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[(handler.request_streaming, handler.response_streaming)]
-        behaviour: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        behaviour = behaviour_of(handler)
         wrap = _wrap_stream if handler.response_streaming else _wrap_unary
         parse: Any = handler.request_deserializer
         if parse is not None:
             behaviour = _parsing(behaviour, parse, handler.request_streaming)
-        return build(wrap(behaviour), None, handler.response_serializer)
+        return doing_with_bytes(handler, wrap(behaviour))
 
 
-def _parsing(behaviour: Callable[..., Any], parse: Callable[[bytes], Any], is_streaming: bool) -> Callable[..., Any]:
+def _parsing(behaviour: Behaviour, parse: Callable[[bytes], Any], is_streaming: bool) -> Behaviour:
     """A behaviour that takes the bytes of what `behaviour` takes, and raises InvalidRequest where they are garbage."""
 
     def one(body: bytes) -> Any:
@@ -175,7 +168,7 @@ def _parsing(behaviour: Callable[..., Any], parse: Callable[[bytes], Any], is_st
     return lambda request, context: behaviour(each(request) if is_streaming else one(request), context)
 
 
-def _wrap_unary(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+def _wrap_unary(behaviour: Behaviour) -> Behaviour:
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             answer = behaviour(request, context)
@@ -188,7 +181,7 @@ def _wrap_unary(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return handle
 
 
-def _wrap_stream(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
+def _wrap_stream(behaviour: Behaviour) -> Behaviour:
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
             answers = behaviour(request, context)

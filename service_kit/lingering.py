@@ -5,10 +5,11 @@ and sees INTERNAL in its place (grpc/grpc#36066). HTTP servers linger for the sa
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+
+from service_kit.handlers import Behaviour, Continuation, Handler, behaviour_of, doing
 
 _LINGER_S = 10.0
 
@@ -23,19 +24,14 @@ class LingerInterceptor(grpc.aio.ServerInterceptor):
         self._linger_s = linger_s
 
     async def intercept_service(
-        self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]",
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
         handler = await continuation(handler_call_details)
         if handler is None or handler.stream_unary is None:
             return handler
-        behaviour: Any = self._lingering(handler.stream_unary)
-        return grpc.stream_unary_rpc_method_handler(
-            behaviour, handler.request_deserializer, handler.response_serializer
-        )
+        return doing(handler, self._lingering(behaviour_of(handler)))
 
-    def _lingering(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _lingering(self, behaviour: Behaviour) -> Behaviour:
         async def handle(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
                 return await behaviour(requests, context)

@@ -1,15 +1,14 @@
 """What a server tells of its calls: counted and timed, one log line each, one span each. The outermost interceptor.
 
-Its one rule: it sees every call of ours end, however it ends, and says nothing of what was in it but the names of
-resources. Health and reflection are not looked at.
+Its one rule: it sees every call of ours end, however it ends, and nothing of what is in it: `naming.py` adds the names
+of resources to the ids that are logged. Health and reflection are not looked at.
 """
 
 import inspect
 import logging
-import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
 
 from service_kit.call_context import Here, arrive, make_current
+from service_kit.handlers import Behaviour, Continuation, Handler, behaviour_of, doing
 from service_kit.logs import FIELDS
 from service_kit.metrics import ServiceMetrics
 
@@ -30,8 +30,6 @@ _DETAILS = "grpc-status-details-bin"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 # Those of which the service, or what it stands on, is to blame.
 _OURS_TO_BLAME = {"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
-_NAME = re.compile(r"projects/([a-z0-9][a-z0-9-]{0,62})(?:/(datasets|trainings|adapters)/([a-z0-9][a-z0-9-]{0,62}))?\Z")
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 _logger = logging.getLogger(__name__)
 
 
@@ -48,7 +46,7 @@ class _Call:
     has_answered: bool = False
 
 
-_Begin = Callable[[Any, Any], _Call]
+_Begin = Callable[[Any], _Call]
 
 
 class ObservingInterceptor(grpc.aio.ServerInterceptor):
@@ -59,32 +57,23 @@ class ObservingInterceptor(grpc.aio.ServerInterceptor):
         self._tracer = tracer
 
     async def intercept_service(
-        self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]",
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(_OURS):
             return handler
-        build = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[(handler.request_streaming, handler.response_streaming)]
-        behaviour: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         service, _, method = handler_call_details.method.lstrip("/").rpartition("/")
         is_stream = bool(handler.request_streaming or handler.response_streaming)
 
-        def begin(request: Any, context: Any) -> _Call:
-            return self._begin(service, method, is_stream, request, context)
+        def begin(context: Any) -> _Call:
+            return self._begin(service, method, is_stream, context)
 
         wrap = _wrap_stream if handler.response_streaming else _wrap_unary
-        return build(wrap(behaviour, begin), handler.request_deserializer, handler.response_serializer)
+        return doing(handler, wrap(behaviour_of(handler), begin))
 
-    def _begin(self, service: str, method: str, is_stream: bool, request: Any, context: Any) -> _Call:
+    def _begin(self, service: str, method: str, is_stream: bool, context: Any) -> _Call:
         # Each call has a task of its own, and with it a context that ends with it.
-        ids = {"call": secrets.token_hex(8), "method": method, **_named_in(request)}
+        ids = {"call": secrets.token_hex(8), "method": method}
         context.set_trailing_metadata(((CALL_ID, ids["call"]),))
         here = arrive(ids, self._tracer, _text_of(context.invocation_metadata()))
         opened = _server_span(here, service, method)
@@ -115,9 +104,9 @@ class ObservingInterceptor(grpc.aio.ServerInterceptor):
         _logger.log(level, "%s: %s", call.method, code, extra={FIELDS: fields})
 
 
-def _wrap_unary(behaviour: Callable[..., Any], begin: _Begin) -> Callable[..., Awaitable[Any]]:
+def _wrap_unary(behaviour: Behaviour, begin: _Begin) -> Behaviour:
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        call = begin(request, context)
+        call = begin(context)
         answer = behaviour(request, context)
         answer = await answer if inspect.isawaitable(answer) else answer
         call.has_answered = True
@@ -126,11 +115,9 @@ def _wrap_unary(behaviour: Callable[..., Any], begin: _Begin) -> Callable[..., A
     return handle
 
 
-def _wrap_stream(
-    behaviour: Callable[..., Any], begin: Callable[[Any, Any], _Call]
-) -> Callable[..., AsyncIterator[Any]]:
+def _wrap_stream(behaviour: Behaviour, begin: _Begin) -> Behaviour:
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        call = begin(request, context)
+        call = begin(context)
         # Closed with the call, so that what the handler holds is freed at once.
         async with aclosing(behaviour(request, context)) as answers:
             async for answer in answers:
@@ -172,19 +159,3 @@ def _reason(metadata: Iterable[tuple[str, Any]]) -> str:
 
 def _text_of(metadata: Iterable[tuple[str, Any]] | None) -> Mapping[str, str]:
     return {key: value for key, value in metadata or () if isinstance(value, str)}
-
-
-def _named_in(request: Any) -> dict[str, str]:
-    """What a request is about, as far as its resource names are well formed; nothing else of it is written down."""
-    found: dict[str, str] = {}
-    for attribute in ("parent", "name", "adapter"):
-        text = getattr(request, attribute, "")
-        match = _NAME.match(text.partition("/versions/")[0]) if isinstance(text, str) else None
-        if match:
-            found["project"] = match[1]
-            if match[2]:
-                found[match[2].removesuffix("s")] = f"projects/{match[1]}/{match[2]}/{match[3]}"
-    project = getattr(request, "project", "")
-    if isinstance(project, str) and _ID.match(project):
-        found["project"] = project
-    return found

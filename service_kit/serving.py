@@ -28,6 +28,7 @@ from service_kit.error_status import ErrorInterceptor
 from service_kit.lingering import LingerInterceptor
 from service_kit.metrics import MetricsServer, ServiceMetrics
 from service_kit.minio_store import MinioStore, open_store
+from service_kit.naming import NamingInterceptor
 from service_kit.observing import ObservingInterceptor
 from service_kit.settings import PREFIX, SettingsError, StoreSettings
 from service_kit.store import StoreForbidden, StoreUnavailable
@@ -122,10 +123,18 @@ async def serve_until_stopped(
         loop.add_signal_handler(number, stopping.set)
     health, drain = HealthServicer(), DrainInterceptor()
     # The outermost first: it writes the messages of streams itself; then what sees every call as its caller does. What
-    # the drain and the check of the caller raise is mapped like what a handler raises.
+    # the drain and the check of the caller raise is mapped like what a handler raises, which sees requests parsed.
     observing = [ObservingInterceptor(watched.metrics, watched.traces.tracer)] if watched else []
     checking = [access.interceptor] if access.interceptor else []
-    interceptors = [UnreadInterceptor(), *observing, ErrorInterceptor(), LingerInterceptor(), drain, *checking]
+    interceptors = [
+        UnreadInterceptor(),
+        *observing,
+        ErrorInterceptor(),
+        LingerInterceptor(),
+        drain,
+        NamingInterceptor(),
+        *checking,
+    ]
     main = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
     add_services(main)
     health_pb2_grpc.add_HealthServicer_to_server(health, main)

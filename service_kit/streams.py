@@ -5,7 +5,7 @@ Its one rule: who is still there is told by a status that he may ask again, and 
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from inspect import isawaitable
 from typing import Any
@@ -14,9 +14,7 @@ import grpc
 
 from service_kit.error_status import abort
 from service_kit.errors import ServiceUnavailable
-
-_Behaviour = Callable[[Any, Any], Any]
-_Handler = Any
+from service_kit.handlers import Behaviour, Continuation, Handler, behaviour_of, doing
 
 _END = object()
 _COME_BACK_S = 1.0
@@ -29,22 +27,15 @@ class _StreamInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler that answers with a stream."""
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler:
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
         handler = await continuation(handler_call_details)
         if handler is None or not handler.response_streaming:
             return handler
-        build, behaviour = (
-            (grpc.stream_stream_rpc_method_handler, handler.stream_stream)
-            if handler.request_streaming
-            else (grpc.unary_stream_rpc_method_handler, handler.unary_stream)
-        )
-        return build(self._wrap(behaviour), handler.request_deserializer, handler.response_serializer)
+        return doing(handler, self._wrap(behaviour_of(handler)))
 
     @abstractmethod
-    def _wrap(self, behaviour: _Behaviour) -> _Behaviour: ...
+    def _wrap(self, behaviour: Behaviour) -> Behaviour: ...
 
 
 class DrainInterceptor(_StreamInterceptor):
@@ -60,7 +51,7 @@ class DrainInterceptor(_StreamInterceptor):
         for wait in self._waits:
             wait.reschedule(asyncio.get_running_loop().time())
 
-    def _wrap(self, behaviour: _Behaviour) -> _Behaviour:
+    def _wrap(self, behaviour: Behaviour) -> Behaviour:
         async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
             answers = behaviour(request, context)
             if isawaitable(answers):
@@ -104,7 +95,7 @@ class UnreadInterceptor(_StreamInterceptor):
     def __init__(self, patience_s: float = _UNREAD_S) -> None:
         self._patience_s = patience_s
 
-    def _wrap(self, behaviour: _Behaviour) -> _Behaviour:
+    def _wrap(self, behaviour: Behaviour) -> Behaviour:
         async def handle(request: Any, context: Any) -> None:
             answers = behaviour(request, context)
             if isawaitable(answers):

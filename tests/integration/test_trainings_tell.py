@@ -148,3 +148,5 @@ def test_every_line_of_a_worker_bears_its_training(
         and line["method"] == "CreateTraining"
     )
     assert (created["code"], created["project"]) == ("OK", "default")
+    read = [line for line in lines if line.get("method") in ("WatchTraining", "GetTraining") and "code" in line]
+    assert {line["training"] for line in read} == {training.name}
