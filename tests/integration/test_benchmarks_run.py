@@ -27,6 +27,7 @@ def bench(module: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [TRAINING_GPU, SERVING_GPU])
 def test_without_a_gpu_its_bench_says_so(module: str) -> None:
     assert bench(module) == "skipped: there is no GPU that torch can use here\n"

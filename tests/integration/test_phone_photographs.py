@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pillow_heif
+import pytest
 from PIL import Image
 
 from personae.v1 import dataset_pb2
@@ -82,6 +83,7 @@ def messages(dataset: str, files: dict[str, bytes]):
             yield pb.UploadImagesRequest(chunk=body[start : start + CHUNK_BYTES])
 
 
+@pytest.mark.slow
 def test_real_photographs_go_through_and_give_nobody_away(trainer: TrainerCalls, real_store: RealStore) -> None:
     files = photographs()
     created = trainer.stub.CreateDataset(pb.CreateDatasetRequest(dataset_id=unique("phone")), timeout=CALL_S).dataset

@@ -91,6 +91,7 @@ def test_an_artifact_can_be_read_on_from_any_byte(trainer: TrainerCalls, uninter
     assert b"".join(message.chunk for message in chunks) == whole[-1000:]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_resumed_adapter_is_bit_equal(
     trainer: TrainerCalls, trainer_process: ServiceProcess, dataset: str, uninterrupted: training_pb2.Training
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_cancelled_training_stops_within_a_step_and_frees_its_worker(
     assert trainer.finish(trainer.train(dataset, steps=2).name).state == State.STATE_SUCCEEDED
 
 
+@pytest.mark.slow
 def test_class_pictures_are_generated_once_and_every_option_of_the_loop_trains(
     trainer: TrainerCalls, dataset: str, real_store: RealStore
 ) -> None:

@@ -104,6 +104,7 @@ def test_the_trainer_refuses_to_start_on_a_store_that_fails(real_store: RealStor
     assert "docs/object-stores.md" in said
 
 
+@pytest.mark.slow
 def test_the_inference_service_refuses_as_well(real_store: RealStore, gateway: dict[str, str]) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", _INFERENCE],

@@ -99,6 +99,7 @@ def running(image: Image, store: RealStore) -> Iterator[str]:
         process.stdout.close()
 
 
+@pytest.mark.slow
 @each_service
 def test_without_a_store_the_entry_point_says_so_and_exits_with_1(images: dict[str, Image], service: str) -> None:
     image = images[service]

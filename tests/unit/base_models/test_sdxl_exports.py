@@ -43,6 +43,7 @@ def pipeline(folder: Path) -> Any:
     return loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "key_names"),
     [(kind, names) for kind in KINDS for names in ("diffusers", "kohya") if (kind, names) != ("dora", "kohya")],

@@ -85,6 +85,7 @@ def test_unseen_pictures_of_the_subject_score_like_training_pictures(
     assert score(judge, base, untuned, name, "unseen") == pytest.approx(1, abs=tolerance)
 
 
+@pytest.mark.slow
 def test_unseen_pictures_are_nearest_to_their_own_set(judge: Judge) -> None:
     training = {name: pictures(name, "train") for name in NAMES}
     right = 0

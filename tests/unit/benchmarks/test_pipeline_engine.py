@@ -71,6 +71,7 @@ def ask_at_once(contestant: Contestant, adapters: Sequence[int | None], steps: i
     return asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FACTORIES)
 def test_every_contestant_draws_what_plain_diffusers_draws(
     name: str, tiny: BaseModelEntry, bodies: list[bytes], tmp_path: Path

@@ -67,10 +67,10 @@ def _neighbour(index: int, scheduler: SchedulerName) -> GenerationRequest:
 @pytest.mark.parametrize(
     ("popularity", "ranks"),
     [
-        ("distinct", (16, 2, 8)),
-        ("skewed", (4,)),
+        ("skewed", (16, 2, 8)),
+        pytest.param("distinct", (16, 2, 8), marks=pytest.mark.slow),
+        pytest.param("skewed", (4,), marks=pytest.mark.slow),
         pytest.param("distinct", (4,), marks=pytest.mark.slow),
-        pytest.param("skewed", (16, 2, 8), marks=pytest.mark.slow),
         pytest.param("identical", (4,), marks=pytest.mark.slow),
         pytest.param("identical", (16, 2, 8), marks=pytest.mark.slow),
     ],
@@ -118,7 +118,7 @@ def test_several_weighted_adapters_share_a_batch_with_one_and_with_none(steps: S
             assert_equal_latents(found[job, seed], denoise(plain_pipeline, job.request)[0])
 
 
-@pytest.mark.parametrize("kind", ["dora", "high-rank"])
+@pytest.mark.parametrize("kind", ["dora", pytest.param("high-rank", marks=pytest.mark.slow)])
 def test_what_fits_no_slot_runs_in_batches_of_its_own(steps: StepRows, plain_pipeline: Any, kind: str) -> None:
     modules = adaptable_modules(plain_pipeline)
     options: dict[str, Any] = {"is_dora": True} if kind == "dora" else {"rank": SLOT_RANK + 1}

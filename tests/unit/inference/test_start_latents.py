@@ -85,7 +85,9 @@ def steps(toon: BaseModelEntry) -> Iterator[StepRows]:
     rows.close()
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(
+    "scheduler", ["ddim", *(pytest.param(name, marks=pytest.mark.slow) for name in SCHEDULERS if name != "ddim")]
+)
 def test_the_engine_gives_what_diffusers_gives(steps: StepRows, plain_pipeline: Any, scheduler: SchedulerName) -> None:
     """Every kind of start in one batch, as they come over the wire."""
     jobs = {kind: steps.add(_request(scheduler, kind)) for kind in KINDS}

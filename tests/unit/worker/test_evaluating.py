@@ -180,6 +180,7 @@ def test_a_cancel_during_the_evaluation_publishes_nothing(evaluating: Evaluating
     assert evaluating.notices == []
 
 
+@pytest.mark.slow
 def test_a_drain_during_the_evaluation_hands_over_and_the_next_worker_evaluates_again(evaluating: Evaluating) -> None:
     def draining(entry: BaseModelEntry) -> Judge:
         evaluating.interrupts.draining.set()
@@ -194,6 +195,7 @@ def test_a_drain_during_the_evaluation_hands_over_and_the_next_worker_evaluates_
     assert evaluating.notices == ["RESUMED"]
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_kills_workers_is_left_out_in_the_end(evaluating: Evaluating) -> None:
     def deadly(entry: BaseModelEntry) -> Judge:
         raise SystemExit

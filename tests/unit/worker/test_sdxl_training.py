@@ -160,6 +160,7 @@ def test_both_text_encoders_learn_and_the_adapter_is_proven_and_loads_into_plain
     assert (prompt_BTD - untuned_BTD).abs().max() > 1e-2
 
 
+@pytest.mark.slow
 def test_a_resumed_training_of_the_text_encoders_is_bit_equal(
     base: Any, tiny_sdxl: BaseModelEntry, examples: Examples
 ) -> None:

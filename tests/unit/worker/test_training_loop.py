@@ -33,6 +33,7 @@ KINDS = {
     "prodigy": {"optimizer": "prodigy", "noise_offset": 0.1, "loss_weighting": "p2"},
     "accumulated": {"gradient_accumulation": 2, "loss_weighting": "debiased"},
 }
+QUICK_KINDS, SLOW_KINDS = ("lora", "everything"), ("prodigy", "accumulated")
 
 
 def configured(entry: BaseModelEntry, given: dict) -> TrainingConfig:
@@ -61,7 +62,7 @@ def stored(snapshot: Snapshot) -> Snapshot:
     return loaded
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*QUICK_KINDS, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW_KINDS)])
 def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(
     base: StableDiffusion, examples: Examples, entry: BaseModelEntry, kind: str
 ) -> None:
