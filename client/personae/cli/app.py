@@ -3,6 +3,9 @@
 Each is a function in a file of its group: read the options, call the client, print what came of it.
 """
 
+import inspect
+from collections.abc import Callable
+
 import typer
 
 from personae.cli.access import access
@@ -19,15 +22,13 @@ from personae.cli.settings import KEYS
 from personae.cli.trainings import train, watch
 from personae.cli.verify_store import verify_store
 
-# A blank line is where the help begins a new one.
+_JSON = (
+    "With --json a command writes JSON to stdout and nothing else: one object, or an object a line where it goes on "
+    "for long (up, train, watch, generate, verify-store); its --help has the shape. An error is then one object on "
+    "stderr: {error: {type, message, reason, violations, retry_after_s, exit_code}}."
+)
 _EPILOG = "\n\n".join(
-    [
-        "With --json a command writes JSON to stdout and nothing else: one object, or an object a line where it goes "
-        "on for long (up, train, watch, generate, verify-store); its --help has the shape. An error is then one object on "
-        "stderr: {error: {type, message, reason, violations, retry_after_s, exit_code}}.",
-        "Exit codes:",
-        *(f"{code:>4}  {meaning}" for code, meaning in EXIT_CODES.items()),
-    ]
+    [_JSON, "\n".join(["Exit codes:", *(f"{code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())])]
 )
 
 app = typer.Typer(
@@ -36,13 +37,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.callback(epilog=_EPILOG)(access)
-app.command()(up)
-app.command()(doctor)
-app.command(epilog=KEYS)(train)
-for command in (watch, generate, compare, adapters, export):
-    app.command()(command)
-app.command("import")(import_adapter)
-app.command()(datasets)
-app.command()(delete)
-app.command()(demo)
-app.command()(verify_store)
+
+
+def _add(command: Callable[..., None], name: str | None = None, epilog: str | None = None) -> None:
+    # Typer would keep the lines of a docstring as they are broken, whatever the width of the terminal.
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    help_text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    app.command(name, help=help_text, epilog=epilog)(command)
+
+
+_add(up)
+_add(doctor)
+_add(train, epilog=KEYS)
+for function in (watch, generate, compare, adapters, export):
+    _add(function)
+_add(import_adapter, "import")
+for function in (datasets, delete, demo, verify_store):
+    _add(function)

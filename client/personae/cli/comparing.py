@@ -98,7 +98,7 @@ def compare(
     out.print(escape(str(path)))
     if not no_pictures:
         with Image.open(path) as sheet:
-            terminal_pictures.draw(out, sheet, columns=out.width)
+            terminal_pictures.draw(out, sheet.copy, columns=out.width)
 
 
 def _pair(choice: AdapterChoice) -> tuple[str, float]:

@@ -121,7 +121,7 @@ def _show(image: personae.Image, path: Path | None, *, as_json: bool, drawn: boo
     else:
         beside_bars().print(escape(str(path)))
         if drawn:
-            terminal_pictures.draw(beside_bars(), image.picture())
+            terminal_pictures.draw(beside_bars(), image.picture)
 
 
 def _missing(prompts: Sequence[str], seeds: Sequence[int], came: dict[int, bool], total: int, output: Path) -> str:

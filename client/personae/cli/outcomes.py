@@ -27,13 +27,12 @@ _BY_ERROR: dict[type[Exception], int] = {
 }
 EXIT_CODES = {
     0: "done",
-    FAILED: "it failed: a training that failed or was cancelled, something that doctor or verify-store found, an error "
-    "of this machine, a defect",
+    FAILED: "it failed: the training, a check of doctor or verify-store, this machine",
     WRONG_REQUEST: "it was asked for in a wrong way: mend what the message names",
     3: "what was named does not exist",
     4: "it exists already, or its state does not allow this now",
-    5: "not let in: bring another token or certificate, or ask for a role that may do this",
-    6: "nobody answers, the server is full, or it took too long: the same may work later",
+    5: "not let in: another token, certificate or role is needed",
+    6: "nobody answers, or the server is full or slow: the same may work later",
     INTERRUPTED: "interrupted",
 }
 """What each exit code means, for whoever runs a command."""

@@ -9,7 +9,7 @@ https://sw.kovidgoyal.net/kitty/graphics-protocol/, https://iterm2.com/documenta
 import base64
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,11 +42,11 @@ def means(console: Console, environ: Mapping[str, str]) -> Means | None:
     return "blocks" if console.color_system == "truecolor" else None
 
 
-def draw(console: Console, picture: Image.Image, columns: int = COLUMNS) -> None:
-    """Draw the picture where the terminal can show it and stdout is one; else do nothing."""
+def draw(console: Console, picture: Callable[[], Image.Image], columns: int = COLUMNS) -> None:
+    """Draw the picture where the terminal can show it and stdout is one; else do nothing, not even decode it."""
     by = means(console, os.environ) if out.is_terminal else None
     if by is not None:
-        console.print(Drawn(picture, by, columns))
+        console.print(Drawn(picture(), by, columns))
 
 
 @dataclass(frozen=True)

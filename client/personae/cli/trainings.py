@@ -195,7 +195,7 @@ class _Samples:
             self._mentioned = True
             err.print(f"step {event.step}: first samples; personae watch {self._training} --samples FOLDER saves them")
         if self._drawn:
-            terminal_pictures.draw(err, event.picture())
+            terminal_pictures.draw(err, event.picture)
         return saved
 
 
