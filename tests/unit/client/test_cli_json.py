@@ -72,9 +72,7 @@ def test_train_tells_the_dataset_the_training_each_event_and_the_adapter(told, t
     trainer.events = [progress(1), validated(2, 10, 0.5, True), sample_ready(3, 10), evaluated(4), ended(5)]
     lines = told("train", folder, "--name=micah", "--samples", tmp_path / "samples")
     names = [line["event"] for line in lines]
-    assert names == [
-        *("dataset", "training", "progress", "validated", "sample_ready", "evaluated", "ended", "adapter")
-    ]
+    assert names == [*("dataset", "training", "progress", "validated", "sample_ready", "evaluated", "ended", "adapter")]
     assert [image["rejection"] for image in lines[0]["dataset"]["images"]] == ["", "truncated"]
     assert (lines[1]["training"]["name"], lines[1]["training"]["state"]) == (TRAINING, "queued")
     assert (lines[2]["sequence"], lines[2]["stage"], lines[2]["loss"]) == (1, "stepping", 0.5)
@@ -137,9 +135,7 @@ def test_the_shape_of_every_command_is_in_its_help(personae_command):
         (["generate", "a"], "Generate"),
     ],
 )
-def test_a_refusal_is_one_object_on_stderr(
-    personae_command, trainer, inference, arguments, rpc, tmp_path, monkeypatch
-):
+def test_a_refusal_is_one_object_on_stderr(personae_command, trainer, inference, arguments, rpc, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lora.safetensors").write_bytes(b"x")
     bad = error_details_pb2.BadRequest.FieldViolation(field="f", description="bad")
