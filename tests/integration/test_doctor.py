@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from personae.cli import store_findings, told
 from tests.real_store import RealStore, free_ports
 
 
@@ -45,18 +46,16 @@ def test_a_good_store_has_nothing_wrong_and_is_left_as_it_was(real_store: RealSt
     [
         ("PERSONAE_S3_SECRET_KEY", "wrong", "PERSONAE_S3_SECRET_KEY"),
         ("PERSONAE_S3_BUCKET", "no-such-bucket", "PERSONAE_S3_BUCKET"),
-        (
-            "PERSONAE_S3_ENDPOINT",
-            f"http://127.0.0.1:{free_ports(1)[0]}",
-            "start the object store or correct the address",
-        ),
+        ("PERSONAE_S3_ENDPOINT", "http://127.0.0.1:1", "start the object store or correct the address"),
+        ("PERSONAE_S3_ENDPOINT", "here", "http://host:port"),
     ],
 )
 def test_wrong_settings_are_wrong_with_what_to_change(
     real_store: RealStore, setting: str, value: str, remedy: str
 ) -> None:
-    code, found = examined(real_store.environment() | {setting: value})
-    assert code == 1
-    assert found["object store"]["verdict"] == "wrong"
-    assert remedy in found["object store"]["remedy"]
-    assert "conditional writes" not in found
+    settings = {"PERSONAE_S3_PATIENCE_S": "0"} | real_store.environment() | {setting: value}
+    with told.started("service_kit.verify_store", ["--quick"], settings) as verification:
+        (found,) = store_findings.external(verification, settings["PERSONAE_S3_ENDPOINT"])
+    assert (found.check, found.verdict) == ("object store", "wrong")
+    assert remedy in found.remedy
+    assert found.found

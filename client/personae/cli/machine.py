@@ -61,9 +61,9 @@ def up(
             with Live(panel.drawn(), console=out, refresh_per_second=2) as live:
                 stack.watch(lambda: live.update(panel.drawn()))
         else:
-            out.print(f"trainer    {stack.trainer}\ninference  {stack.inference}\nstore      {stack.store}")
             for name, log in stack.logs.items():
                 err.print(f"log of {name}: {escape(str(log))}")
+            out.print(f"trainer    {stack.trainer}\ninference  {stack.inference}\nstore      {stack.store}")
             err.print("Ctrl-C stops everything.")
             stack.watch()
 

@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -38,10 +39,12 @@ def command(*arguments: object, env: Mapping[str, str]) -> Iterator["subprocess.
                 process.kill()
 
 
-def on_a_terminal(*arguments: object, env: Mapping[str, str]) -> tuple[int, str]:
-    """Runs `personae …` on a terminal of 100 x 40 cells; its exit code and all that the terminal was sent."""
+def on_a_terminal(*arguments: object, env: Mapping[str, str], until: str = "") -> tuple[int, str]:
+    """Runs `personae …` on a terminal of 100 x 40 cells; its exit code and all that the terminal was sent.
+
+    until: what it is interrupted at, once it was written.
+    """
     ours, theirs = pty.openpty()
-    os.set_inheritable(theirs, True)
     process = subprocess.Popen(
         [sys.executable, "-m", "personae.cli", *map(str, arguments)],
         env=dict(env) | {"COLUMNS": "100", "LINES": "40"},
@@ -64,6 +67,9 @@ def on_a_terminal(*arguments: object, env: Mapping[str, str]) -> tuple[int, str]
             if not chunk:
                 break
             said += chunk
+            if until and until.encode() in said:
+                process.send_signal(signal.SIGINT)
+                until = ""
         return process.wait(10), said.decode(errors="replace")
     finally:
         os.close(ours)
