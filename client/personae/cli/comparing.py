@@ -32,8 +32,10 @@ def compare(
         typer.Option("--seed", "--seeds", help="A row of the sheet; may be repeated. Default: 1000 to 1003."),
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What to avoid.")] = "",
-    guidance_scale: Annotated[float | None, typer.Option(help="How closely to follow the prompt.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="How closely to follow the prompt; default: the base model's.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the base model's.")] = None,
     output: Annotated[Path, typer.Option(help="The sheet, a PNG; what is there is overwritten.")] = Path("compare.png"),
     no_pictures: NoPictures = False,
     trainer: Trainer = TRAINER,

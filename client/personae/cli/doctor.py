@@ -27,7 +27,7 @@ from personae.cli.options import (
     TrainerHealth,
     TrainerMetrics,
 )
-from personae.cli.terminal import err, out
+from personae.cli.terminal import beside_bars, err, out
 
 _MARKS = {"ok": "[green]✓[/green]", "warning": "[yellow]![/yellow]", "wrong": "[red]✗[/red]"}
 _BUNDLED = "toon-64"
@@ -131,4 +131,4 @@ def _show(finding: Finding) -> None:
     grid.add_row(_MARKS[finding.verdict], finding.check, escape(finding.found))
     if finding.remedy:
         grid.add_row("", "", f"[bold]→[/bold] {escape(finding.remedy)}")
-    out.print(grid)
+    beside_bars().print(grid)

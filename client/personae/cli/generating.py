@@ -25,21 +25,31 @@ def generate(
     prompts: Annotated[list[str], typer.Argument(help="What to draw; each prompt in quotes.")],
     adapter: Applied = None,
     seed: Annotated[list[int] | None, typer.Option(help="One image of each prompt; may be repeated.")] = None,
-    images_per_prompt: Annotated[int | None, typer.Option(help="Images of each prompt without --seed.")] = None,
+    images_per_prompt: Annotated[
+        int | None, typer.Option(help="Images of each prompt without --seed; default: 1.")
+    ] = None,
     base_model: Annotated[str, typer.Option(help="Base model; default: that of the adapter.")] = "",
     negative_prompt: Annotated[str, typer.Option(help="What to avoid.")] = "",
-    guidance_scale: Annotated[float | None, typer.Option(help="How closely to follow the prompt.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    scheduler: Annotated[Scheduler | None, typer.Option(help="How the noise is removed.")] = None,
-    width: Annotated[int | None, typer.Option(help="In pixels.")] = None,
-    height: Annotated[int | None, typer.Option(help="In pixels.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="How closely to follow the prompt; default: the base model's.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the base model's.")] = None,
+    scheduler: Annotated[
+        Scheduler | None, typer.Option(help="How the noise is removed; default: the base model's.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels; default: the base model's.")] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels; default: the base model's.")] = None,
     image_format: Annotated[ImageFormat, typer.Option("--format", help="File format.")] = "png",
     start: Annotated[
         str | None, typer.Option(metavar="FILE|NAME", help="Picture to start from: a file, or one of a dataset.")
     ] = None,
-    strength: Annotated[float | None, typer.Option(help="How far to leave that picture, above 0 to 1.")] = None,
-    mask: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG; white is what is drawn anew.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("."),
+    strength: Annotated[
+        float | None, typer.Option(help="How far to leave that picture, above 0 to 1; default: the server's.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PNG, with --start; white is what is drawn anew.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the images; made where it is missing.")] = Path("."),
     no_pictures: NoPictures = False,
     inference: Inference = INFERENCE,
     project: Project = "default",

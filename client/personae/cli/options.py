@@ -42,7 +42,9 @@ NoPictures = Annotated[bool, typer.Option("--no-pictures", help="Draw no picture
 Applied = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME[=WEIGHT]", help="Adapter to apply; may be repeated.", autocompletion=completion.adapters
+        metavar="NAME[=WEIGHT]",
+        help="Adapter to apply, with a weight from -2 to 2, else 1; may be repeated.",
+        autocompletion=completion.adapters,
     ),
 ]
 

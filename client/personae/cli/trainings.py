@@ -44,11 +44,13 @@ def train(
     trigger_word: Annotated[str, typer.Option(help="Rare word that stands for the subject; default: sks.")] = "",
     class_noun: Annotated[str, typer.Option(help="What the subject is, in one or two words.")] = "",
     preset: Annotated[Preset | None, typer.Option(help="How much time it may take; default: balanced.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps; default: the preset's.")] = None,
+    rank: Annotated[int | None, typer.Option(help="LoRA rank; default: the base model's.")] = None,
     adapter_type: Annotated[AdapterType | None, typer.Option(help="What is trained; default: lora.")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Side of the training pictures in pixels.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side of the training pictures in pixels; default: the base model's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random; default: the server draws one.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any hyper-parameter, by a key from below; may be repeated."),

@@ -234,6 +234,8 @@ def test_without_a_checkout_only_the_client_is_looked_at(personae_command, monke
             *("python", "platform", "processors", "memory", "disk", "services", "trainer", "inference")
         }
         code, out, _ = personae_command("doctor", "--trainer", inference, "--inference", inference)
+        failed = personae_command("doctor", "--trainer", inference, "--inference", inference, "--json")
+    assert (failed[0], json.loads(failed[1])["ok"], failed[2]) == (1, False, "")
     assert code == 1
     assert "✗ trainer" in out
     assert "→ are --trainer and --inference the other way round?" in out
