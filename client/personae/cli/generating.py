@@ -44,7 +44,7 @@ def generate(
         str | None, typer.Option(metavar="FILE|NAME", help="Picture to start from: a file, or one of a dataset.")
     ] = None,
     strength: Annotated[
-        float | None, typer.Option(help="How far to leave that picture, above 0 to 1; default: the server's.")
+        float | None, typer.Option(help="How far to leave that picture, above 0 to 1; default: 0.8, with --mask 1.")
     ] = None,
     mask: Annotated[
         Path | None, typer.Option(metavar="FILE", help="PNG, with --start; white is what is drawn anew.")
@@ -62,7 +62,7 @@ def generate(
         ),
     ] = False,
 ) -> None:
-    """Generate images and print the path of each as it is finished: INDEX-SEED.png in the folder.
+    """Generate images and print the path of each as it is finished: INDEX-SEED.FORMAT in the folder.
 
     Ctrl-C cancels what is missing and says what that is; images that were saved stay.
     """
