@@ -49,8 +49,13 @@ def _add(command: Callable[..., None], name: str | None = None, epilog: str | No
 _add(up)
 _add(doctor)
 _add(train, epilog=KEYS)
-for function in (watch, generate, compare, adapters, export):
-    _add(function)
+_add(watch)
+_add(generate)
+_add(compare)
+_add(adapters)
+_add(export)
 _add(import_adapter, "import")
-for function in (datasets, delete, demo, verify_store):
-    _add(function)
+_add(datasets)
+_add(delete)
+_add(demo)
+_add(verify_store)
