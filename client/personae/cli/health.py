@@ -11,6 +11,8 @@ from personae.access import Access
 
 Health = Literal["serving", "not serving", "silent", "unreachable", "another service", "no health"]
 
+SERVICES = {"trainer": "personae.v1.TrainerService", "inference": "personae.v1.InferenceService"}
+"""What each is called there."""
 _METHOD = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
 

@@ -7,12 +7,11 @@ from dataclasses import asdict
 
 from personae.access import Access
 from personae.cli.finding import Finding
-from personae.cli.health import Health, health
+from personae.cli.health import SERVICES, Health, health
 from personae.cli.listening import listener
 from personae.cli.local_stack import Addresses, is_free
 from personae.cli.options import PORT_OPTIONS
 
-_SERVICES = {"trainer": "personae.v1.TrainerService", "inference": "personae.v1.InferenceService"}
 _ANSWER_S = 3.0
 _HERE = ("127.", "localhost:", "0.0.0.0:")
 _OURS: tuple[Health, ...] = ("serving", "not serving")
@@ -89,7 +88,7 @@ def _fetched(place: str) -> dict[str, str]:
 
 
 def _asked(at: str, service: str, access: Access) -> Health:
-    return health(at, _SERVICES[service], _ANSWER_S, access)
+    return health(at, SERVICES[service], _ANSWER_S, access)
 
 
 def _is_vacant(at: str) -> bool:

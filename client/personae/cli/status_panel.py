@@ -13,12 +13,11 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from personae.cli.health import health
+from personae.cli.health import SERVICES, health
 from personae.cli.local_stack import Running
 
 _LOOK_EVERY_S = 2.0
 _ANSWER_S = 1.0
-_SERVICES = {"trainer": "personae.v1.TrainerService", "inference": "personae.v1.InferenceService"}
 _SAMPLE = re.compile(r"^(personae_\w+) ([-+.\deE]+)$", re.MULTILINE)
 
 
@@ -35,7 +34,7 @@ class StatusPanel:
         """The panel as of now."""
         now = time.monotonic()
         if not self._told or now - self._looked >= _LOOK_EVERY_S:
-            self._told = {name: self._look_at(name) for name in _SERVICES}
+            self._told = {name: self._look_at(name) for name in SERVICES}
             self._looked = time.monotonic()
         table = Table("", "state", "address", "doing", box=None, padding=(0, 2, 0, 0))
         table.add_row(
@@ -55,7 +54,7 @@ class StatusPanel:
     def _look_at(self, name: str) -> tuple[str, str]:
         """State, and what it does; empty where no metrics are served."""
         said = self._stack.announced[f"{name}_service"]
-        state = health(said["health_address"], _SERVICES[name], _ANSWER_S)
+        state = health(said["health_address"], SERVICES[name], _ANSWER_S)
         metrics = _metrics(said["metrics_address"]) if "metrics_address" in said else {}
         if not metrics:
             return state, ""
