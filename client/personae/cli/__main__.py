@@ -1,17 +1,21 @@
 """Entry point of the command `personae`: what goes wrong becomes one sentence on stderr and an exit code.
 
-0 done, 1 it failed, 2 it was asked for in a wrong way, 130 interrupted. Never a traceback for what a person can mend.
+`outcomes.py` has the codes. Never a traceback for what a person can mend.
 """
 
 import signal
 import sys
 
-from personae.errors import InvalidRequest, PersonaeError, Unavailable
+from personae.cli import outcomes
+from personae.errors import PersonaeError
 
 
 def main() -> None:
     """Run the command line and exit."""
     try:
+        from typer import TyperException
+
+        from personae.cli import terminal
         from personae.cli.app import app
     except ModuleNotFoundError as missing:
         if missing.name not in ("rich", "typer"):
@@ -20,23 +24,20 @@ def main() -> None:
         sys.exit(1)
     # SIGTERM leaves by the way Ctrl-C does, so that whatever was started gets stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    as_json = outcomes.wants_json(sys.argv[1:])
+    terminal.err.quiet = as_json
     try:
-        app(prog_name="personae")
-    except InvalidRequest as error:
-        _say(error)
-        sys.exit(2)
-    except Unavailable as error:
-        _say(f"{error}\nIs the server running, and where --trainer or --inference say? `personae up` starts one here.")
-        sys.exit(1)
-    except (PersonaeError, OSError) as error:
-        _say(error)
-        sys.exit(1)
+        # For people, typer explains wrong words and leaves by itself; for machines it hands both to us.
+        code = app(prog_name="personae", standalone_mode=not as_json) or 0
+        if code == outcomes.INTERRUPTED:
+            raise outcomes.Interrupted("interrupted")
+    except TyperException as error:
+        code = outcomes.report_usage(error)
+    except (PersonaeError, OSError, outcomes.Interrupted) as error:
+        code = outcomes.report(error, as_json=as_json)
     except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _say(error: Exception | str) -> None:
-    print(f"Error: {error}", file=sys.stderr)
+        code = outcomes.INTERRUPTED
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A token is taken from the environment or from a file, never from the command lin
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,11 +36,18 @@ def access(
     ] = "",
 ) -> None:
     """Train a LoRA adapter from sixteen pictures and generate with it."""
-    given = tls or tls_ca or tls_certificate or tls_key or tls_server_name
-    context.obj = {
-        "tls": personae.Tls(tls_ca, tls_certificate, tls_key, tls_server_name) if given else None,
+    context.obj = said_before(context.params)
+
+
+def said_before(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a client is made with, of the options before the command."""
+    roots, certificate, key = (params.get(name) for name in ("tls_ca", "tls_certificate", "tls_key"))
+    server_name, file = params.get("tls_server_name") or "", params.get("token_file")
+    given = params.get("tls") or roots or certificate or key or server_name
+    return {
+        "tls": personae.Tls(roots, certificate, key, server_name) if given else None,
         # Read before every call, so that it can be rotated meanwhile.
-        "token": (lambda: token_file.read_text().strip()) if token_file else os.environ.get(_TOKEN) or None,
+        "token": (lambda: file.read_text().strip()) if file else os.environ.get(_TOKEN) or None,
     }
 
 

@@ -7,27 +7,46 @@ from rich.markup import escape
 from rich.table import Table
 
 import personae
+from personae.cli import completion, json_output
 from personae.cli.access import connected
-from personae.cli.options import TRAINER, Project, Trainer
+from personae.cli.defaults import TRAINER
+from personae.cli.options import Project, Trainer
 from personae.cli.terminal import err, local_time, out, short
 
 
 def datasets(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Show what was found in this one.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="Show what was found in this one.", autocompletion=completion.datasets)
+    ] = "",
     trainer: Trainer = TRAINER,
     project: Project = "default",
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print JSON alone: {datasets: […]}, or with NAME {dataset}, with the fields of personae.Dataset.",
+        ),
+    ] = False,
 ) -> None:
     """List datasets, or show what the picture doctor found in one."""
     with connected(context, trainer, project=project) as client:
         if name:
-            _print_dataset(client.get_dataset(name))
+            dataset = client.get_dataset(name)
+            if as_json:
+                json_output.write({"dataset": dataset})
+            else:
+                _print_dataset(dataset)
             return
-        table = Table("name", "accepted", "rejected", "ready", "changed", box=None)
-        for found in client.datasets():
-            counts = str(found.accepted_count), str(found.rejected_count), "yes" if found.ready else "no"
-            table.add_row(short(found.name), *counts, local_time(found.update_time))
-        out.print(table)
+        found_here = list(client.datasets())
+    if as_json:
+        json_output.write({"datasets": found_here})
+        return
+    table = Table("name", "accepted", "rejected", "ready", "changed", box=None)
+    for found in found_here:
+        counts = str(found.accepted_count), str(found.rejected_count), "yes" if found.ready else "no"
+        table.add_row(short(found.name), *counts, local_time(found.update_time))
+    out.print(table)
 
 
 def _print_dataset(dataset: personae.Dataset) -> None:

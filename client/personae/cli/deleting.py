@@ -6,7 +6,10 @@ import typer
 
 import personae
 from personae import requests
-from personae.cli.options import TRAINER, Project, Trainer
+from personae.cli import json_output
+from personae.cli.access import connected
+from personae.cli.defaults import TRAINER
+from personae.cli.options import Project, Trainer
 from personae.cli.terminal import err
 
 _TAKEN_ALONG = {
@@ -17,10 +20,14 @@ _TAKEN_ALONG = {
 
 
 def delete(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="datasets/ID, trainings/ID, adapters/ID or adapters/ID/versions/N.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     trainer: Trainer = TRAINER,
     project: Project = "default",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone: {deleted: NAME}. Needs --yes: it cannot ask.")
+    ] = False,
 ) -> None:
     """Delete something and all that was made from it. There is no way back.
 
@@ -31,9 +38,11 @@ def delete(
         allowed = f"{', '.join(f'{known}/…' for known in _TAKEN_ALONG)}, or a full name"
         raise personae.InvalidRequest([personae.Violation("NAME", f"found {name!r}; allowed is {allowed}")])
     full_name = name if name.startswith("projects/") else requests.resource_name(project, collection, own)
+    if as_json and not yes:
+        raise personae.InvalidRequest([personae.Violation("--yes", "needed with --json, which cannot ask")])
     if not yes:
         typer.confirm(f"Delete {full_name} with {_TAKEN_ALONG[collection]}?", abort=True, err=True)
-    with personae.Client(trainer, project=project) as client:
+    with connected(context, trainer, project=project) as client:
         match collection:
             case "datasets":
                 client.delete_dataset(full_name)
@@ -41,4 +50,6 @@ def delete(
                 client.delete_training(full_name)
             case _:
                 client.delete_adapter(full_name)
+    if as_json:
+        json_output.write({"deleted": full_name})
     err.print(f"deleted {full_name}")

@@ -6,14 +6,16 @@ from typing import Annotated
 import typer
 
 import personae
-from personae.cli.options import TRAINER, Project, Trainer
+from personae.cli import json_output
+from personae.cli.access import connected
+from personae.cli.defaults import TRAINER
+from personae.cli.options import Project, Trainer
 from personae.cli.terminal import out
 
 
 def import_adapter(
-    file: Annotated[
-        Path, typer.Argument(help="A LoRA in safetensors, of diffusers, PEFT, Kohya's scripts or ComfyUI.")
-    ],
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A LoRA as safetensors, of any program named above.")],
     name: Annotated[str, typer.Option(help="Id of the adapter to make.")],
     base_model: Annotated[str, typer.Option(help="The base model that the file was made for.")],
     trigger_word: Annotated[str, typer.Option(help="The word that calls the subject.")] = "",
@@ -27,12 +29,22 @@ def import_adapter(
     ] = False,
     trainer: Trainer = TRAINER,
     project: Project = "default",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone: {adapter}, with the fields of personae.Adapter.")
+    ] = False,
 ) -> None:
-    """Make an adapter of a LoRA file from elsewhere, and print its name."""
+    """Make an adapter of a LoRA file from elsewhere, and print its name.
+
+    The file is safetensors, at most 1 GiB, and may come from: diffusers and PEFT (lora_A and lora_B, lora.down and
+    lora.up, lora_linear_layer, the older attn.processor names); Kohya's scripts and ComfyUI (lora_unet_…, lora_te_…,
+    with alpha), for Stable Diffusion 1 and 2 and for SDXL. DoRA is taken over outputs. Which it is, is found out from
+    the names of its tensors; its metadata is not read. Refused: LoHa, LoKr, OFT, (IA)3, textual inversions, whole
+    checkpoints, pickles (.pt, .ckpt), and layers that the base model does not have.
+    """
     consent = None
     if consent_given_by or consent_purpose or consent_evidence:
         consent = personae.Consent(consent_given_by, consent_purpose, consent_evidence)
-    with personae.Client(trainer, project=project) as client:
+    with connected(context, trainer, project=project) as client:
         made = client.import_adapter(
             file,
             name=name,
@@ -43,4 +55,7 @@ def import_adapter(
             consent=consent,
             new_version=new_version,
         )
+    if as_json:
+        json_output.write({"adapter": made})
+    else:
         out.print(made.name)

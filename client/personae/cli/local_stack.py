@@ -1,7 +1,7 @@
 """The whole of Personae on this machine: object store, trainer and inference service, as three child processes.
 
 It needs a source checkout, finds the services by name and starts them, and never imports them; beside it, only
-`verify_store.py` knows that they exist.
+`told.py`, which starts programs of theirs, knows that they exist.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,13 +55,21 @@ class Running:
     inference: str
     store: str
     """Endpoint of the object store, as a URL."""
+    announced: Mapping[str, Mapping[str, str]]
+    """What each service said when it began to serve: `address`, `health_address`, perhaps `metrics_address`."""
     _children: list[Child] = field(repr=False)
 
-    def watch(self) -> None:
-        """Block while everything runs. Raises StackError when a process ends by itself."""
+    @property
+    def logs(self) -> dict[str, Path]:
+        """The log of each process, by its name; a store that is not ours has none."""
+        return {child.name: child.log for child in self._children}
+
+    def watch(self, look: Callable[[], None] = lambda: None) -> None:
+        """Block while everything runs, and `look` twice a second. Raises StackError when a process ends by itself."""
         while True:
             for child in self._children:
                 _check(child)
+            look()
             time.sleep(0.5)
 
 
@@ -121,8 +129,9 @@ def running(data: Path, logs: Path, addresses: Addresses, options: Mapping[str, 
             children.append(Child(name, [sys.executable, "-m", name], logs, environment, root))
         if not external:
             _wait_for_store(children[0], settings["PERSONAE_S3_ENDPOINT"])
-        trainer, inference = (_serving_address(service, children) for service in children[-2:])
-        yield Running(trainer, inference, settings["PERSONAE_S3_ENDPOINT"], children)
+        announced = {service.name: _announced(service, children) for service in children[-2:]}
+        trainer, inference = (said["address"] for said in announced.values())
+        yield Running(trainer, inference, settings["PERSONAE_S3_ENDPOINT"], announced, children)
 
 
 def _start_store(
@@ -196,13 +205,14 @@ def _wait_for_store(store: Child, endpoint: str) -> None:
     raise StackError(f"The object store did not answer within {_START_S:g} s:\n{store.last_lines()}")
 
 
-def _serving_address(service: Child, children: list[Child]) -> str:
+def _announced(service: Child, children: list[Child]) -> dict[str, str]:
     """What the service announces on stdout once it serves."""
     give_up = time.monotonic() + _START_S
     while time.monotonic() < give_up:
         for line in service.output.read_text().splitlines(keepends=True):
             if line.startswith("{") and line.endswith("\n"):
-                return str(json.loads(line)["address"])
+                said: dict[str, str] = json.loads(line)
+                return said
         for child in children:
             _check(child)
         time.sleep(0.05)
@@ -242,11 +252,12 @@ def _refuse_taken_ports(addresses: Addresses, options: Mapping[str, str]) -> Non
         host, _, port = address.rpartition(":")
         if not port.isdigit():
             raise InvalidRequest([Violation(options[name], f"found {address!r}; allowed is host:port")])
-        if port != "0" and not _is_free(host, int(port)):
+        if port != "0" and not is_free(host, int(port)):
             raise StackError(f"{address} is taken; choose another with {options[name]}")
 
 
-def _is_free(host: str, port: int) -> bool:
+def is_free(host: str, port: int) -> bool:
+    """Whether a server of ours could listen there."""
     with socket.socket() as probe:
         # Without it, a port whose last connection closed a moment ago would pass for taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -260,4 +271,4 @@ def _is_free(host: str, port: int) -> bool:
 def _free_ports(count: int) -> list[int]:
     """Ports below those that the system gives to outgoing connections, so that none is lost before it is used."""
     candidates = random.sample(range(20_000, 32_000), 400)
-    return [port for port in candidates if _is_free("127.0.0.1", port)][:count]
+    return [port for port in candidates if is_free("127.0.0.1", port)][:count]

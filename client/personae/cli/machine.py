@@ -4,75 +4,80 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.live import Live
+from rich.markup import escape
 
+from personae.cli import defaults, json_output, local_stack
 from personae.cli import demo as demo_story
-from personae.cli import local_stack
-from personae.cli.options import INFERENCE, TRAINER, Inference, Trainer
+from personae.cli.options import (
+    PORT_OPTIONS,
+    Inference,
+    InferenceHealth,
+    InferenceMetrics,
+    StorePort,
+    Trainer,
+    TrainerHealth,
+    TrainerMetrics,
+)
+from personae.cli.status_panel import StatusPanel
 from personae.cli.terminal import err, out
-
-_PORT_OPTIONS = {
-    "trainer": "--trainer or PERSONAE_TRAINER_ADDRESS",
-    "inference": "--inference or PERSONAE_INFERENCE_ADDRESS",
-    "trainer_health": "--trainer-health or PERSONAE_TRAINER_HEALTH_ADDRESS",
-    "inference_health": "--inference-health or PERSONAE_INFERENCE_HEALTH_ADDRESS",
-    "trainer_metrics": "--trainer-metrics or PERSONAE_TRAINER_METRICS_ADDRESS",
-    "inference_metrics": "--inference-metrics or PERSONAE_INFERENCE_METRICS_ADDRESS",
-    "store_port": "--store-port or PERSONAE_STORE_PORT",
-}
 
 
 def up(
-    trainer: Trainer = TRAINER,
-    inference: Inference = INFERENCE,
-    trainer_health: Annotated[
-        str,
-        typer.Option(envvar="PERSONAE_TRAINER_HEALTH_ADDRESS", metavar="HOST:PORT", help="The trainer's health port."),
-    ] = "127.0.0.1:50061",
-    inference_health: Annotated[
-        str,
+    trainer: Trainer = defaults.TRAINER,
+    inference: Inference = defaults.INFERENCE,
+    trainer_health: TrainerHealth = defaults.TRAINER_HEALTH,
+    inference_health: InferenceHealth = defaults.INFERENCE_HEALTH,
+    trainer_metrics: TrainerMetrics = defaults.TRAINER_METRICS,
+    inference_metrics: InferenceMetrics = defaults.INFERENCE_METRICS,
+    store_port: StorePort = defaults.STORE_PORT,
+    as_json: Annotated[
+        bool,
         typer.Option(
-            envvar="PERSONAE_INFERENCE_HEALTH_ADDRESS", metavar="HOST:PORT", help="The inference service's health port."
+            "--json",
+            help="Print JSON alone: one object when everything serves, {event: serving, trainer, inference, store, "
+            "logs: {NAME: FILE}}; then nothing until Ctrl-C.",
         ),
-    ] = "127.0.0.1:50062",
-    trainer_metrics: Annotated[
-        str,
-        typer.Option(
-            envvar="PERSONAE_TRAINER_METRICS_ADDRESS", metavar="HOST:PORT", help="The trainer's metrics port; '': none."
-        ),
-    ] = "127.0.0.1:50071",
-    inference_metrics: Annotated[
-        str,
-        typer.Option(
-            envvar="PERSONAE_INFERENCE_METRICS_ADDRESS",
-            metavar="HOST:PORT",
-            help="The inference service's metrics port; '': none.",
-        ),
-    ] = "127.0.0.1:50072",
-    store_port: Annotated[
-        int, typer.Option(envvar="PERSONAE_STORE_PORT", help="Port of the local object store.")
-    ] = 9000,
+    ] = False,
 ) -> None:
-    """Start object store, trainer and inference service on this machine, until Ctrl-C.
+    """Start object store, trainer and inference service on this machine, until Ctrl-C, and show how they are.
 
-    Needs a source checkout; everything is kept in its folder .local/. With PERSONAE_S3_ENDPOINT set (and
-    PERSONAE_S3_ACCESS_KEY, PERSONAE_S3_SECRET_KEY, PERSONAE_S3_BUCKET), that store is used instead of a local one.
+    Needs a source checkout; everything is kept in its folder .local/, the logs in .local/logs/. With
+    PERSONAE_S3_ENDPOINT set (and PERSONAE_S3_ACCESS_KEY, PERSONAE_S3_SECRET_KEY, PERSONAE_S3_BUCKET), that store is
+    used instead of a local one.
     """
     folder = local_stack.checkout() / ".local"
     addresses = local_stack.Addresses(
         trainer, inference, trainer_health, inference_health, trainer_metrics, inference_metrics, store_port
     )
-    err.print(f"starting; the logs are in {folder / 'logs'}")
-    with local_stack.running(folder / "store", folder / "logs", addresses, _PORT_OPTIONS) as stack:
-        out.print(f"trainer    {stack.trainer}\ninference  {stack.inference}\nstore      {stack.store}")
-        err.print("Ctrl-C stops everything.")
-        stack.watch()
+    err.print(f"starting, which takes some seconds; the logs are in {folder / 'logs'}")
+    with local_stack.running(folder / "store", folder / "logs", addresses, PORT_OPTIONS) as stack:
+        if as_json:
+            where = {"trainer": stack.trainer, "inference": stack.inference, "store": stack.store}
+            json_output.write({"event": "serving", **where, "logs": stack.logs})
+            stack.watch()
+        elif out.is_terminal:
+            panel = StatusPanel(stack)
+            with Live(panel.drawn(), console=out, refresh_per_second=2) as live:
+                stack.watch(lambda: live.update(panel.drawn()))
+        else:
+            for name, log in stack.logs.items():
+                err.print(f"log of {name}: {escape(str(log))}")
+            out.print(f"trainer    {stack.trainer}\ninference  {stack.inference}\nstore      {stack.store}")
+            err.print("Ctrl-C stops everything.")
+            stack.watch()
 
 
 def demo(
     output: Annotated[Path | None, typer.Option(help="The contact sheet; default: .local/contact-sheet.png.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone: {contact_sheet: PATH}.")] = False,
 ) -> None:
-    """Train on sixteen bundled pictures and write a contact sheet, in about two minutes.
+    """Train on sixteen bundled pictures and write a contact sheet, in about two minutes; print its path.
 
     Starts everything it needs on free ports and stops it again. Needs a source checkout.
     """
-    print(demo_story.run(output, err))
+    sheet = demo_story.run(output, err)
+    if as_json:
+        json_output.write({"contact_sheet": sheet})
+    else:
+        out.print(escape(str(sheet)))

@@ -1,4 +1,7 @@
-"""Where the command writes, and how it spells names and times: results go to stdout, everything else to stderr."""
+"""Where the command writes, and how it spells names and times: results go to stdout, everything else to stderr.
+
+With --json, stderr is kept for an error: `err` is quiet then.
+"""
 
 import sys
 from datetime import datetime
@@ -8,6 +11,11 @@ from rich.console import Console
 # A pipe has no width of its own; a wide one keeps names in one piece.
 out = Console(width=None if sys.stdout.isatty() else 200, highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def beside_bars() -> Console:
+    """Where results go while bars are drawn: stdout; by way of stderr where both are one terminal, above the bars."""
+    return err if out.is_terminal and err.is_terminal else out
 
 
 def short(name: str) -> str:

@@ -3,34 +3,28 @@
 Its one rule: what is shown is what the child saw; nothing is judged here.
 """
 
-import json
-import os
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from personae.cli import local_stack
-from personae.cli.child import Child
-from personae.cli.local_stack import StackError
+from personae.cli import json_output
 from personae.cli.terminal import err, out
+from personae.cli.told import started, store_settings
 
-_STOP_S = 30.0
-"""Longest wait for the child to delete what it wrote."""
-_LOOK_AGAIN_S = 0.05
 # Stores refuse signatures whose time is 15 minutes off.
-_WORRYING_CLOCK_S = 60
+WORRYING_CLOCK_S = 60
 _MARKS = {"passed": "[green]✓[/green]", "failed": "[red]✗[/red]", "unanswered": "[yellow]?[/yellow]"}
 
 
 def verify_store(
     rounds: Annotated[int, typer.Option(min=1, help="How often each race between twelve writers is run.")] = 10,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, as the verification writes them.")
+        bool,
+        typer.Option(
+            "--json",
+            help="Print JSON alone, an object a line: {event: store, endpoint, bucket, clock_ahead_s}, {event: check, "
+            "check, promise, verdict, seen, …} for each, last {event: verdict, passed}.",
+        ),
     ] = False,
 ) -> None:
     """Prove that an object store keeps what the services rest on.
@@ -39,61 +33,32 @@ def verify_store(
     after writes; everything is written below verify/ and deleted again. Takes a minute; exit code 0 where all was
     proven, else 1. Needs a source checkout.
     """
-    verdicts = []
-    for line in _lines(rounds):
-        if as_json:
-            print(line, flush=True)
-        told = json.loads(line)
-        if told["event"] == "store" and not as_json:
-            _show_store(told)
-        elif told["event"] == "check":
-            verdicts.append(told["verdict"])
-            if not as_json:
-                _show_check(told)
-        elif told["event"] == "verdict" and not as_json:
-            _show_verdict(verdicts)
+    verdicts, concluded = [], False
+    with started("service_kit.verify_store", ["--rounds", str(rounds)], store_settings()) as verification:
+        for told in verification.lines():
+            if as_json:
+                json_output.write(told)
+            match told["event"]:
+                case "store":
+                    _show_store(told)
+                case "check":
+                    verdicts.append(told["verdict"])
+                    if not as_json:
+                        _show_check(told)
+                case "verdict":
+                    concluded = True
+                    if not as_json:
+                        _show_verdict(verdicts)
+        if not concluded:
+            raise verification.failure()
     if set(verdicts) != {"passed"}:
         raise typer.Exit(1)
-
-
-def _lines(rounds: int) -> Iterator[str]:
-    """What the verification writes, line by line as it comes. Raises StackError when it ends without a verdict."""
-    root = local_stack.checkout()
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PERSONAE_")}
-    settings = {name: value for name, value in os.environ.items() if name.startswith("PERSONAE_S3_")}
-    command = [sys.executable, "-m", "service_kit.verify_store", "--rounds", str(rounds)]
-    with tempfile.TemporaryDirectory() as folder:
-        child = Child("verify-store", command, Path(folder), inherited | settings, root)
-        try:
-            with child.output.open() as output:
-                while True:
-                    # Before the read: what it wrote before its end is read then.
-                    ended = child.exit_code is not None
-                    while (line := _whole_line(output)) is not None:
-                        yield line
-                    if ended:
-                        break
-                    time.sleep(_LOOK_AGAIN_S)
-            if child.exit_code not in (0, 1) or '"event": "verdict"' not in child.output.read_text():
-                raise StackError(child.last_lines(1))
-        finally:
-            child.stop(_STOP_S)
-
-
-def _whole_line(output: Any) -> str | None:
-    """The next line, once it is whole."""
-    place = output.tell()
-    line: str = output.readline()
-    if line.endswith("\n"):
-        return line.rstrip("\n")
-    output.seek(place)
-    return None
 
 
 def _show_store(told: dict[str, Any]) -> None:
     err.print(f"verifying bucket {told['bucket']} at {told['endpoint']}")
     ahead_s = told["clock_ahead_s"]
-    if ahead_s is not None and abs(ahead_s) > _WORRYING_CLOCK_S:
+    if ahead_s is not None and abs(ahead_s) > WORRYING_CLOCK_S:
         err.print(
             f"[yellow]Its clock is {ahead_s:+.0f} s from this machine's: stores refuse requests that are 15 minutes "
             "off. Set both by NTP.[/yellow]"

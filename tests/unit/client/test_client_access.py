@@ -184,6 +184,19 @@ def test_the_command_takes_a_token_from_the_environment_or_a_file_and_never_as_a
     assert (code, "gone" in said) == (1, True)
 
 
+def test_every_command_that_changes_something_says_who_calls(personae_command, trainer, monkeypatch, tmp_path):
+    (tmp_path / "lora.safetensors").write_bytes(b"x")
+    monkeypatch.setenv("PERSONAE_TOKEN", TOKEN)
+    for words in (
+        ["train", "projects/default/datasets/d1", "--name=n", "--detach"],
+        ["import", tmp_path / "lora.safetensors", "--name=n", "--base-model=b"],
+        ["delete", "datasets/d1", "--yes"],
+    ):
+        assert personae_command(*words)[0] == 0
+    assert set(trainer.heard) == {f"Bearer {TOKEN}"}
+    assert {"CreateTraining", "ImportAdapter", "DeleteDataset"} <= trainer.requests.keys()
+
+
 def test_the_command_speaks_tls(personae_command, trainer, authority, roots, monkeypatch):
     with secured(trainer, authority) as address:
         monkeypatch.setenv("PERSONAE_TRAINER_ADDRESS", address)

@@ -2,7 +2,7 @@
 
 import grpc
 import pytest
-from client_fakes import ADAPTER, TRAINING, ended, evaluated, evaluation, fail, progress
+from client_fakes import ADAPTER, ended, evaluated, evaluation, fail, progress
 from google.rpc import error_details_pb2
 
 
@@ -54,27 +54,6 @@ def test_wrong_usage_is_exit_code_2(personae_command, arguments):
     assert "Traceback" not in err
 
 
-def test_an_interrupt_leaves_the_training_running_and_says_how_to_watch_it(personae_command, trainer, monkeypatch):
-    def interrupted(self, on_event=None):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("personae.Training.wait", interrupted)
-    code, _, err = personae_command("watch", "t1")
-    assert code == 130
-    assert f"personae watch {TRAINING}" in " ".join(err.split())
-    assert not trainer.requests["CancelTraining"]
-
-
-def test_an_interrupt_cancels_where_it_was_asked_to(personae_command, trainer, monkeypatch):
-    def interrupted(self, on_event=None):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("personae.Training.wait", interrupted)
-    code, _, _ = personae_command("watch", "t1", "--cancel-on-interrupt")
-    assert code == 130
-    assert len(trainer.requests["CancelTraining"]) == 1
-
-
 def test_generate_saves_each_image_and_prints_its_path(personae_command, inference, tmp_path):
     code, out, _ = personae_command("generate", "a", "--seed=3", "--seed=4", "--adapter=m=0.5", "--output", tmp_path)
     assert code == 0
@@ -117,10 +96,3 @@ def test_datasets_shows_what_was_found_in_one(personae_command):
     assert code == 0
     assert out.splitlines()[1].rstrip().endswith("blurred, small, mask")
     assert "a.png: blurred, small" in err
-
-
-@pytest.mark.parametrize("command", ["up", "train", "watch", "generate", "adapters", "export", "datasets", "demo"])
-def test_every_command_explains_itself(personae_command, command):
-    code, out, _ = personae_command(command, "--help")
-    assert code == 0
-    assert "Usage: personae" in out

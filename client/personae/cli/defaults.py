@@ -1,0 +1,6 @@
+"""Where the services are, unless an option or a variable says otherwise."""
+
+TRAINER, INFERENCE = "127.0.0.1:50051", "127.0.0.1:50052"
+TRAINER_HEALTH, INFERENCE_HEALTH = "127.0.0.1:50061", "127.0.0.1:50062"
+TRAINER_METRICS, INFERENCE_METRICS = "127.0.0.1:50071", "127.0.0.1:50072"
+STORE_PORT = 9000
