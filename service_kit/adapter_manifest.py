@@ -73,8 +73,8 @@ class AdapterReservation(Document):
 class AdapterManifest(Document):
     """An adapter version; `adapter.proto` says what its fields mean.
 
-    `artifacts` begins with the adapter file; samples follow as `samples/…`, then `report.html`. What has a default is not known of adapters
-    that were published before it was recorded.
+    `artifacts` begins with the adapter file; samples follow as `samples/…`, then `report.html`. What has a default is
+    not known of adapters that were published before it was recorded.
     """
 
     project: str

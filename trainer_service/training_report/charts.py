@@ -6,6 +6,7 @@ Its one rule: no script. What a pointer is over shows by itself: each point has 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -15,8 +16,8 @@ from trainer_service.training_report.course import Point
 _WIDTH, _HEIGHT = 480, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 34, 40
 _MOST_POINTS = 120
-# Of the exponential mean, in points: single steps see different noise, so their losses jump about.
-_SMOOTHED_OVER = 0.08
+# The bell's width as a share of the points: single steps see different noise, so their losses jump about.
+_SMOOTHED_OVER = 0.03
 _FEWEST_SMOOTHED = 12
 
 
@@ -66,12 +67,14 @@ def thinned(points: Sequence[Point], most: int) -> list[Point]:
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
-    """The exponential mean of what came before, corrected for its beginning as Adam's is (arXiv:1412.6980, section 3)."""
-    keep = 1 - 1 / max(1.0, _SMOOTHED_OVER * len(points))
-    found, mean, weight = list[Point](), 0.0, 0.0
-    for point in points:
-        mean, weight = keep * mean + (1 - keep) * point.value, keep * weight + (1 - keep)
-        found.append(Point(point.step, mean / weight))
+    """Means with Gaussian weights by distance, which lag behind nothing (https://doi.org/10.1137/1109020)."""
+    width = _SMOOTHED_OVER * len(points)
+    bells = [math.exp(-0.5 * (distance / width) ** 2) for distance in range(len(points))]
+    found = []
+    for place, point in enumerate(points):
+        weights = [bells[abs(place - other)] for other in range(len(points))]
+        mean = sum(weight * other.value for weight, other in zip(weights, points, strict=True)) / sum(weights)
+        found.append(Point(point.step, mean))
     return found
 
 
@@ -104,7 +107,9 @@ def _axes(plot: _Plot, ticks: Sequence[float]) -> list[Markup]:
                 )
             )
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(Markup('<text class="tick middle" x="{:.1f}" y="{}">optimizer steps</text>').format(middle, _HEIGHT - 5))
+    parts.append(
+        Markup('<text class="tick middle" x="{:.1f}" y="{}">optimizer steps</text>').format(middle, _HEIGHT - 5)
+    )
     return parts
 
 
@@ -132,16 +137,29 @@ def _dots(plot: _Plot, points: Sequence[Point]) -> Markup:
 def _columns(plot: _Plot, points: Sequence[Point]) -> list[Markup]:
     """For each point the part of the plot that is nearest to it, and what shows while a pointer is there."""
     xs = [plot.x(point.step) for point in points]
-    edges = [_LEFT, *((left + right) / 2 for left, right in zip(xs, xs[1:], strict=False)), _WIDTH - _RIGHT]
+    edges = [_LEFT, *((left + right) / 2 for left, right in pairwise(xs)), _WIDTH - _RIGHT]
     bottom = _HEIGHT - _BOTTOM
     parts = []
-    for point, x, left, right in zip(points, xs, edges, edges[1:], strict=False):
+    for point, x, (left, right) in zip(points, xs, pairwise(edges), strict=True):
         said = escape(f"step {point.step}: {point.value:.4g}")
         parts.append(
             Markup(
                 '<g class="at"><rect x="{:.1f}" y="{}" width="{:.1f}" height="{}"/>'
                 '<line x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/><circle cx="{:.1f}" cy="{:.1f}" r="4"/>'
                 '<text class="end" x="{}" y="14">{}</text></g>'
-            ).format(left, _TOP, right - left, bottom - _TOP, x, x, _TOP, bottom, x, plot.y(point.value), _WIDTH - _RIGHT, said)
+            ).format(
+                left,
+                _TOP,
+                right - left,
+                bottom - _TOP,
+                x,
+                x,
+                _TOP,
+                bottom,
+                x,
+                plot.y(point.value),
+                _WIDTH - _RIGHT,
+                said,
+            )
         )
     return parts

@@ -58,7 +58,7 @@ class DrawnPicture:
 
 @dataclass(frozen=True)
 class SampleRow:
-    """The samples of one prompt and seed, by step, and the training picture that looks most like the closest of them."""
+    """The samples of one prompt and seed, by step, and the training picture that looks most like the closest."""
 
     prompt: str
     seed: int
@@ -139,7 +139,7 @@ def _measures(evaluation: EvaluationEntry | None) -> list[Measure]:
     found = []
     for name, meaning in _MEANINGS.items():
         value = getattr(evaluation, name)
-        written = "–" if value is None else f"{100 * value:.0f} %" if name == "obedience" else f"{value:.2f}"
+        written = "?" if value is None else f"{100 * value:.0f} %" if name == "obedience" else f"{value:.2f}"
         found.append(Measure(name, written, meaning if value is not None else "Could not be measured."))
     return found
 

@@ -32,9 +32,10 @@ def usage(record: TrainingRecord) -> Usage:
             [
                 "import personae",
                 "",
+                f"adapter = {name!r}",
+                f"prompt = {prompt!r}",
                 'with personae.Client("127.0.0.1:50051", "127.0.0.1:50052") as client:',
-                f"    adapter = {name!r}",
-                f"    for image in client.generate({prompt!r}, adapter=adapter):",
+                "    for image in client.generate(prompt, adapter=adapter):",
                 '        image.save(f"{image.index}.png")',
             ]
         ),

@@ -86,9 +86,7 @@ def _learned(record: TrainingRecord, prepared: Prepared) -> list[LearnedPicture]
     ]
 
 
-def _sample_rows(
-    record: TrainingRecord, pictures: Sequence[Tensor], told: Course, outcome: Outcome
-) -> list[SampleRow]:
+def _sample_rows(record: TrainingRecord, pictures: Sequence[Tensor], told: Course, outcome: Outcome) -> list[SampleRow]:
     """A row for each prompt, of at most MAX_SAMPLE_STEPS samples."""
     files = {file.artifact_id: file.body for file in outcome.samples}
     drawn = [sample for sample in told.samples if sample.artifact_id in files]
@@ -96,7 +94,9 @@ def _sample_rows(
         return []
     steps, closest = shown_steps(sorted({sample.step for sample in drawn}), outcome.chosen_step, MAX_SAMPLE_STEPS)
     training_NE = edges(squares(pictures, record.config.resolution))
-    by_seed = sorted((sample for sample in drawn if sample.step in steps), key=lambda sample: (sample.seed, sample.step))
+    by_seed = sorted(
+        (sample for sample in drawn if sample.step in steps), key=lambda sample: (sample.seed, sample.step)
+    )
     return [
         _sample_row(list(samples), closest, files, pictures, training_NE)
         for _, samples in groupby(by_seed, key=lambda sample: sample.seed)

@@ -12,6 +12,7 @@ from personae.cli.deleting import delete
 from personae.cli.generating import generate
 from personae.cli.importing import import_adapter
 from personae.cli.machine import demo, up
+from personae.cli.reports import report
 from personae.cli.settings import KEYS
 from personae.cli.trainings import train, watch
 from personae.cli.verify_store import verify_store
@@ -25,7 +26,7 @@ app = typer.Typer(
 app.callback()(access)
 app.command()(up)
 app.command(epilog=KEYS)(train)
-for command in (watch, generate, adapters, export):
+for command in (watch, report, generate, adapters, export):
     app.command()(command)
 app.command("import")(import_adapter)
 app.command()(datasets)

@@ -13,6 +13,7 @@ from personae.cli.access import connected
 from personae.cli.datasets import print_findings
 from personae.cli.options import TRAINER, Project, Trainer
 from personae.cli.progress import TrainingBars
+from personae.cli.reports import Open, ReportPath, save_report
 from personae.cli.settings import chosen
 from personae.cli.terminal import err, out
 from personae.vocabulary import AdapterType, Preset
@@ -51,6 +52,8 @@ def train(
         bool, typer.Option("--dry-run", help="Upload and check, print what would be done and what it would take.")
     ] = False,
     samples: Samples = None,
+    report_path: ReportPath = Path(),
+    open_report: Open = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return as soon as it is queued.")] = False,
     cancel_on_interrupt: CancelOnInterrupt = False,
     trainer: Trainer = TRAINER,
@@ -92,7 +95,7 @@ def train(
         elif detach:
             out.print(made.name)
         else:
-            _follow(made, cancel_on_interrupt, samples)
+            save_report(client, _follow(made, cancel_on_interrupt, samples), report_path, open_report)
 
 
 def watch(
@@ -108,7 +111,7 @@ def watch(
         _follow(client.get_training(training), cancel_on_interrupt, samples)
 
 
-def _follow(training: personae.Training, cancel_on_interrupt: bool, samples: Path | None) -> None:
+def _follow(training: personae.Training, cancel_on_interrupt: bool, samples: Path | None) -> personae.Adapter:
     drawn = _Samples(training.name, samples)
     try:
         with TrainingBars(err) as bars:
@@ -131,6 +134,7 @@ def _follow(training: personae.Training, cancel_on_interrupt: bool, samples: Pat
     if adapter.evaluation:
         err.print(adapter.evaluation.summary())
     err.print(f"Try: personae generate '{adapter.prompt('…')}' --adapter {adapter.name}")
+    return adapter
 
 
 class _Samples:
