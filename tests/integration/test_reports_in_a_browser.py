@@ -15,6 +15,13 @@ HOSTILE = (
     "</style></title></textarea><script>document.title = 'ran'</script>"
     "<img src='http://127.0.0.1:9/x' onerror=\"document.title = 'ran'\"><svg onload=\"document.title = 'ran'\">"
 )
+LAST_COLUMN = """
+(box => [box.right, box.top])(document.querySelector(".at:last-of-type rect").getBoundingClientRect())
+"""
+SHOWN = """
+[...document.querySelectorAll(".at text")]
+    .filter(text => getComputedStyle(text).visibility == "visible").map(text => text.textContent)
+"""
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
@@ -37,14 +44,10 @@ def test_a_pointer_over_a_curve_is_told_the_value(tmp_path: Path) -> None:
     file.write_bytes(render(report()))
     with open_page(file) as page:
         page.value("document.querySelector('.chart').scrollIntoView()")
-        box = page.value(
-            "(box => [box.right, box.top, box.height])(document.querySelector('.at:last-of-type rect').getBoundingClientRect())"
-        )
-        right, top, height = box
-        shown = "[...document.querySelectorAll('.at text')].filter(text => getComputedStyle(text).visibility == 'visible').map(text => text.textContent)"
-        assert page.value(shown) == []
-        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=right - 1, y=top + height / 2)
-        (said,) = page.value(shown)
+        right, top = page.value(LAST_COLUMN)
+        assert page.value(SHOWN) == []
+        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=right - 1, y=top + 10)
+        (said,) = page.value(SHOWN)
         assert said.startswith(f"step {STEPS}: ")
         assert page.value("getComputedStyle(document.querySelector('.published')).visibility") == "hidden"
 

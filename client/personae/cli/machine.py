@@ -71,7 +71,7 @@ def up(
 def demo(
     output: Annotated[Path | None, typer.Option(help="The contact sheet; default: .local/contact-sheet.png.")] = None,
 ) -> None:
-    """Train on sixteen bundled pictures and write a contact sheet, in about two minutes.
+    """Train on sixteen bundled pictures and write a contact sheet, with the training's report beside it: two minutes.
 
     Starts everything it needs on free ports and stops it again. Needs a source checkout.
     """
