@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from trainer_service.training_report.course import Point
 
@@ -100,7 +100,7 @@ def _axes(plot: _Plot, ticks: Sequence[float]) -> list[Markup]:
             Markup('<text class="tick end" x="{}" y="{:.1f}">{:.{}f}</text>').format(_LEFT - 8, y + 4, value, decimals)
         )
     for step in nice_ticks(0, plot.steps, about=5):
-        if step <= plot.steps:
+        if step <= plot.steps and step == round(step):
             parts.append(
                 Markup('<text class="tick middle" x="{:.1f}" y="{}">{:.0f}</text>').format(
                     plot.x(step), _HEIGHT - _BOTTOM + 17, step
@@ -138,28 +138,24 @@ def _columns(plot: _Plot, points: Sequence[Point]) -> list[Markup]:
     """For each point the part of the plot that is nearest to it, and what shows while a pointer is there."""
     xs = [plot.x(point.step) for point in points]
     edges = [_LEFT, *((left + right) / 2 for left, right in pairwise(xs)), _WIDTH - _RIGHT]
+    column = Markup(
+        '<g class="at"><rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{height}"/>'
+        '<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+        '<text class="end" x="{end}" y="14">step {step}: {value:.4g}</text></g>'
+    )
     bottom = _HEIGHT - _BOTTOM
-    parts = []
-    for point, x, (left, right) in zip(points, xs, pairwise(edges), strict=True):
-        said = escape(f"step {point.step}: {point.value:.4g}")
-        parts.append(
-            Markup(
-                '<g class="at"><rect x="{:.1f}" y="{}" width="{:.1f}" height="{}"/>'
-                '<line x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/><circle cx="{:.1f}" cy="{:.1f}" r="4"/>'
-                '<text class="end" x="{}" y="14">{}</text></g>'
-            ).format(
-                left,
-                _TOP,
-                right - left,
-                bottom - _TOP,
-                x,
-                x,
-                _TOP,
-                bottom,
-                x,
-                plot.y(point.value),
-                _WIDTH - _RIGHT,
-                said,
-            )
+    return [
+        column.format(
+            left=left,
+            width=right - left,
+            top=_TOP,
+            bottom=bottom,
+            height=bottom - _TOP,
+            x=x,
+            y=plot.y(point.value),
+            end=_WIDTH - _RIGHT,
+            step=point.step,
+            value=point.value,
         )
-    return parts
+        for point, x, (left, right) in zip(points, xs, pairwise(edges), strict=True)
+    ]

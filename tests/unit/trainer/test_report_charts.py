@@ -58,6 +58,12 @@ def test_every_point_lies_in_the_plot_and_says_its_value() -> None:
     assert re.search(r">published: step 320<", svg)
 
 
+def test_steps_are_counted_in_whole_numbers() -> None:
+    drawing = ElementTree.fromstring(curve("validation loss", FALLING[:2], 2, 1))
+    labels = [text.text for text in drawing.findall("text") if text.get("class") == "tick middle"]
+    assert labels == ["0", "1", "2", "optimizer steps"]
+
+
 @pytest.mark.parametrize("points", [[Point(1, 0.5)], [Point(1, 0.5), Point(2, 0.5)], [Point(3, 1e-9), Point(9, 1e9)]])
 def test_a_curve_of_little_or_of_anything_is_a_curve(points: list[Point]) -> None:
     svg = curve("validation loss", points, 1, 1)
