@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ _FLAGS = (
 )
 
 
+@cache
 def chromium() -> str:
     """The program. Skips the test, saying so, where there is none that starts."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -153,7 +155,8 @@ def open_page(path: Path, width: int = 1280, *, dark: bool = False) -> Iterator[
                 page = Page(commands, answers)
                 page.load(path, width, dark=dark)
                 yield page
-                page.call("Runtime.evaluate", expression="0")
+                # What was said until now comes before the answer.
+                page.value("0")
             finally:
                 process.kill()
                 process.wait()
