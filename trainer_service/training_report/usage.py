@@ -39,5 +39,5 @@ def usage(record: TrainingRecord) -> Usage:
                 '        image.save(f"{image.index}.png")',
             ]
         ),
-        export=f"personae export {name} \\\n  --format kohya",
+        export=f"personae export --format kohya \\\n  {name}",
     )
