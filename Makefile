@@ -10,7 +10,7 @@ CPU_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_P
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: .venv/local ## Train on sixteen bundled pictures and write a contact sheet
+demo: .venv/local ## Train on sixteen bundled pictures; write a contact sheet and the training's report
 	@$(BIN)/personae demo
 
 test: check ## Install everything, check, and run every test that takes less than minutes

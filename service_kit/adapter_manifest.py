@@ -12,6 +12,7 @@ from service_kit.store import ObjectMissing, ObjectStore
 from service_kit.tombstone import is_deleted
 
 ADAPTER_FILE = "adapter.safetensors"
+REPORT_FILE = "report.html"
 Targets = Literal["attention", "attention_and_convolution", "all"]
 
 
@@ -72,8 +73,8 @@ class AdapterReservation(Document):
 class AdapterManifest(Document):
     """An adapter version; `adapter.proto` says what its fields mean.
 
-    `artifacts` begins with the adapter file; samples follow as `samples/…`. What has a default is not known of adapters
-    that were published before it was recorded.
+    `artifacts` begins with the adapter file; samples follow as `samples/…`, then `report.html`. What has a default is
+    not known of adapters that were published before it was recorded.
     """
 
     project: str

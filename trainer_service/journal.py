@@ -6,7 +6,7 @@ and of two writers one sees the other: a newer epoch means stop, an older one me
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 
 from service_kit import schema
@@ -36,6 +36,14 @@ class Journal:
         """The segment of the last event; None when there is none."""
         keys = list(self._store.keys(schema.events_prefix(self._name)))
         return self._read_key(keys[-1]) if keys else None
+
+    def before(self, epoch: int) -> Iterator[Event]:
+        """Every event that an earlier epoch wrote, oldest first."""
+        for key in self._store.keys(schema.events_prefix(self._name)):
+            segment = self._read_key(key)
+            if segment.epoch >= epoch:
+                return
+            yield from segment.events
 
     def segment_with(self, sequence: int) -> EventSegment | None:
         """The segment that holds an event, or None when it is not written yet."""

@@ -13,13 +13,14 @@ from personae import calls, requests
 from personae.access import Access, Tls, Token
 from personae.adapter_import import ImportOptions, import_adapter
 from personae.connection import Connection, needed
-from personae.download import Download, PartFile, export_place
+from personae.download import Download, place, saved
 from personae.generation import Generation, OnPreview, OnProgress
 from personae.generation_options import GenerationOptions
 from personae.images import Image, ImageOrigin
 from personae.patience import Patience
 from personae.pictures import Sources, gather
 from personae.removing import Removing
+from personae.reporting import Reporting
 from personae.requests import AdapterChoice, Seeds
 from personae.resources import Adapter, Consent, Dataset, TrainingPlan
 from personae.serving import Serving
@@ -30,7 +31,7 @@ from personae.v1.trainer_pb2_grpc import TrainerServiceStub
 from personae.vocabulary import AdapterFormat
 
 
-class Client(Removing, Serving):
+class Client(Removing, Reporting, Serving):
     """Trains adapters and generates with them.
 
         with personae.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:
@@ -208,13 +209,7 @@ class Client(Removing, Serving):
         trainer = needed(self._trainer, "trainer")
         full_name = requests.resource_name(self.project, "adapters", name)
         download = Download(full_name, artifact_id, trainer.patience)
-        file = PartFile(Path(path))
-        try:
-            for chunk in trainer.follow(download):
-                file.write(chunk)
-            return file.finish(download)
-        finally:
-            file.discard()
+        return saved(download, trainer.follow(download), Path(path))
 
     def export_adapter(self, name: str, adapter_format: AdapterFormat, path: str | Path) -> Path:
         """Download an adapter as other programs read it to `path`, or into the folder `path`; return where it lies.
@@ -226,7 +221,7 @@ class Client(Removing, Serving):
         trainer = needed(self._trainer, "trainer")
         full_name = requests.resource_name(self.project, "adapters", name)
         exported = trainer.ask(calls.export_adapter(full_name, adapter_format))
-        path = export_place(exported.adapter, Path(path))
+        path = place(exported.adapter, Path(path), ".safetensors")
         self.download_adapter(exported.adapter, path.with_suffix(".md"), exported.model_card.artifact_id)
         return self.download_adapter(exported.adapter, path, exported.artifact.artifact_id)
 

@@ -4,6 +4,7 @@ A cut download goes on where it broke; the bytes get their name only once their 
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 from uuid import uuid4
@@ -68,10 +69,10 @@ class Download(Stream[bytes]):
         return Unavailable("the server ended the stream before the file was complete")
 
 
-def export_place(adapter: str, path: Path) -> Path:
-    """Where an exported adapter version is to lie: `path`, or in that folder as `{adapter}-{version}.safetensors`."""
+def place(adapter: str, path: Path, suffix: str) -> Path:
+    """Where a file of an adapter version is to lie: `path`, or in that folder as `{adapter}-{version}{suffix}`."""
     _, _, _, adapter_id, _, version = adapter.split("/")
-    return path / f"{adapter_id}-{version}.safetensors" if path.is_dir() else path
+    return path / f"{adapter_id}-{version}{suffix}" if path.is_dir() else path
 
 
 class PartFile:
@@ -107,3 +108,14 @@ class PartFile:
         """Leave nothing behind, unless it has its name."""
         self._file.close()
         self._part.unlink(missing_ok=True)
+
+
+def saved(download: Download, chunks: Iterable[bytes], path: Path) -> Path:
+    """Write what comes to `path`, or into the folder `path`, and return where it lies. Raises Corrupted."""
+    file = PartFile(path)
+    try:
+        for chunk in chunks:
+            file.write(chunk)
+        return file.finish(download)
+    finally:
+        file.discard()

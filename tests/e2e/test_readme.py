@@ -146,6 +146,7 @@ def test_ones_own_pictures_are_trained_and_generated_with_the_readmes_commands(
     assert "--name mia" in commands
     ran = run_shell(commands.replace("--name mia", "--name mia --steps 2"), copy, environment)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "<title>mia, version 1: training report</title>" in (copy / "mia-1.html").read_text()
     (path,) = (copy / "out").glob("*.png")
     with Image.open(path) as image:
         assert image.size == (64, 64)

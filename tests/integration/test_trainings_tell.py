@@ -3,12 +3,14 @@
 import io
 import json
 import urllib.request
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from personae.v1 import dataset_pb2, training_pb2
 from personae.v1 import trainer_pb2 as pb
+from tests.browser import open_page
 from tests.integration.trainer_calls import CALL_S, TrainerCalls, unique
 from tests.metric_values import values
 from tests.service_process import ServiceProcess
@@ -79,11 +81,35 @@ def test_samples_come_as_pictures_of_the_same_prompts_and_seeds(
         assert 0 < sample.memorisation < 2
     assert samples[0].content != samples[2].content
     adapter = trainer.stub.GetAdapter(pb.GetAdapterRequest(name=training.adapter), timeout=CALL_S).adapter
-    assert [artifact.artifact_id for artifact in adapter.artifacts[1:]] == [sample.artifact_id for sample in samples]
+    assert [artifact.artifact_id for artifact in adapter.artifacts[1:-1]] == [sample.artifact_id for sample in samples]
     messages = trainer.stub.ReadArtifact(
         pb.ReadArtifactRequest(adapter=training.adapter, artifact_id=samples[3].artifact_id), timeout=CALL_S
     )
     assert b"".join(message.chunk for message in messages) == samples[3].content
+
+
+def test_the_report_opens_in_a_browser_with_all_that_happened(
+    trainer: TrainerCalls, training: training_pb2.Training, tmp_path: Path
+) -> None:
+    adapter = trainer.stub.GetAdapter(pb.GetAdapterRequest(name=training.adapter), timeout=CALL_S).adapter
+    report = adapter.artifacts[-1]
+    assert (report.artifact_id, report.media_type) == ("report.html", "text/html")
+    asked = pb.ReadArtifactRequest(adapter=training.adapter, artifact_id=report.artifact_id)
+    file = tmp_path / "report.html"
+    file.write_bytes(b"".join(message.chunk for message in trainer.stub.ReadArtifact(asked, timeout=CALL_S)))
+    with open_page(file, 400) as page:
+        assert page.value("document.documentElement.scrollWidth") == 400
+        assert page.value("[...document.images].every(image => image.complete && image.naturalWidth == 64)")
+        count = "document.querySelectorAll('{}').length"
+        assert page.value(count.format(".grid img")) == 6
+        assert page.value(count.format(".strip .drawn:not(.nearest)")) == 2 * len(PROMPTS)
+        assert page.value(count.format(".strip .nearest")) == len(PROMPTS)
+        assert page.value(count.format(".chart .dot")) == 3
+        text = page.value("document.body.innerText")
+    assert all(prompt in text for prompt in PROMPTS)
+    assert f"step {adapter.chosen_step} of {STEPS}" in text
+    assert [address for address in page.requests if not address.startswith("data:")] == [file.as_uri()]
+    assert page.complaints == []
 
 
 def test_the_best_validation_is_what_is_published(trainer: TrainerCalls, training: training_pb2.Training) -> None:

@@ -59,7 +59,7 @@ def _framed(store: ObjectStore, dataset: DatasetName, image: TrainingImage, fram
         mask = mask.resize(picture.size, Image.Resampling.BILINEAR)
     size = framing.size_for(picture.size)
     box = framing.box(np.asarray(picture.convert("L")), None if mask is None else np.asarray(mask))
-    pixels_CHW = _pixels(picture.resize(size, Image.Resampling.LANCZOS, box=box))
+    pixels_CHW = as_pixels(picture.resize(size, Image.Resampling.LANCZOS, box=box))
     if mask is None:
         return TrainingPicture(pixels_CHW, None)
     # LANCZOS would overshoot at the mask's edges.
@@ -83,7 +83,7 @@ def class_pictures(
     found: dict[int, Tensor] = {}
     for index, key in enumerate(keys):
         try:
-            found[index] = _pixels(Image.open(io.BytesIO(store.get(key).body), formats=_FORMATS))
+            found[index] = as_pixels(Image.open(io.BytesIO(store.get(key).body), formats=_FORMATS))
         except ObjectMissing:
             continue
     missing = [index for index in range(count) if index not in found]
@@ -97,12 +97,13 @@ def class_pictures(
             picture.save(file, "PNG")
             store.put(keys[seed], file.getvalue())
             # From the rounded picture, so that the first training sees what the next ones will.
-            found[seed] = _pixels(picture)
+            found[seed] = as_pixels(picture)
     report(count, count)
     return torch.stack([found[index] for index in range(count)])
 
 
-def _pixels(picture: Image.Image) -> Tensor:
+def as_pixels(picture: Image.Image) -> Tensor:
+    """Pixels_CHW of a file's picture."""
     values_HWC = torch.from_numpy(np.array(picture.convert("RGB"), dtype=np.float32))
     return values_HWC.permute(2, 0, 1) / 127.5 - 1
 

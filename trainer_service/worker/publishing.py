@@ -47,6 +47,8 @@ class Outcome:
     evaluation: EvaluationEntry | None
     samples: Sequence[PublishedFile]
     """Pictures that were drawn on the way; their ids begin with `samples/`."""
+    report: PublishedFile | None = None
+    """What a person looks at; None where it could not be made."""
 
 
 def is_published(store: ObjectStore, record: TrainingRecord) -> bool:
@@ -71,6 +73,8 @@ def publish(
     Raises LeaseLost where somebody else holds the training by now, published the version, or deleted either.
     """
     files = [PublishedFile(ADAPTER_FILE, "application/octet-stream", outcome.body), *outcome.samples]
+    if outcome.report is not None:
+        files.append(outcome.report)
     manifest = AdapterManifest(
         project=record.project,
         adapter=record.adapter_id,

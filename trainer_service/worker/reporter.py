@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -47,6 +48,7 @@ class Reporter:
         self._keeper = keeper
         self._interrupts = interrupts
         self._waiting: deque[Happening] = deque()
+        self._happened: list[Happening] = []
         self._lock = threading.Lock()
         self._something_waits = threading.Event()
         self._stopped = threading.Event()
@@ -75,6 +77,11 @@ class Reporter:
         """The training thread's latest."""
         return self._sign_of_life
 
+    @property
+    def happened(self) -> Sequence[Happening]:
+        """What the training thread reported so far, written or not, but for progress without a loss."""
+        return self._happened
+
     def alive(self) -> None:
         """Say that the stage goes on, where it has nothing to count."""
         self._sign_of_life = SignOfLife(self._sign_of_life.stage, time.monotonic())
@@ -84,6 +91,8 @@ class Reporter:
         self.alive()
         if self._account:
             self._account.note(what)
+        if not isinstance(what, Progress) or what.loss is not None:
+            self._happened.append(what)
         with self._lock:
             if isinstance(what, Progress):
                 waiting = (other for other in self._waiting if not _same_stage(other, what))

@@ -3,6 +3,7 @@
 Its one rule: whatever happens, the training is afterwards ended, or can be taken by another worker.
 """
 
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ from trainer_service.worker.preparing import prepare
 from trainer_service.worker.processes import ProcessLost, exchange
 from trainer_service.worker.proof import prove
 from trainer_service.worker.publishing import Outcome, have_swept_if_deleted, is_published, publish
+from trainer_service.worker.report_file import report_if_possible
 from trainer_service.worker.reporter import Reporter
 from trainer_service.worker.sampling import Sampler, stored_samples
 from trainer_service.worker.stepping import step_through
@@ -170,7 +172,7 @@ def _run_to_end(
 def _carry_out(
     bench: Workbench, record: TrainingRecord, keeper: LeaseKeeper, interrupts: Interrupts, writer: JournalWriter
 ) -> None:
-    """Prepare, train, prove, evaluate, publish.
+    """Prepare, train, prove, evaluate, report, publish.
 
     Returns when the adapter exists; raises what interrupts or fails the training.
     """
@@ -229,7 +231,12 @@ def _carry_out(
         outcome = Outcome(
             trained.body, trained.chosen_step, trained.validation_loss, evaluation, stored_samples(bench.store, record)
         )
+        with span("report"):
+            report_file = report_if_possible(
+                bench.store, record, prepared, outcome, reporter, interrupts.check, bench.now
+            )
         with span("publish"):
+            outcome = dataclasses.replace(outcome, report=report_file)
             publish(bench.store, record, prepared.dataset, base.digest, entry.pipeline, outcome, bench.now)
         speed = stopwatch.speed(record)
         if speed is not None:

@@ -6,7 +6,6 @@ threads.
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -15,11 +14,13 @@ from personae import calls, requests
 from personae.access import Access, Tls, Token
 from personae.adapter_import import ImportOptions, import_adapter
 from personae.aio.connection import Connection
+from personae.aio.download import saved
 from personae.aio.removing import Removing
+from personae.aio.reporting import Reporting
 from personae.aio.serving import Serving
 from personae.aio.training import Training
 from personae.connection import needed
-from personae.download import Download, PartFile, export_place
+from personae.download import Download, place
 from personae.generation import Generation, OnPreview, OnProgress
 from personae.generation_options import GenerationOptions
 from personae.images import Image, ImageOrigin
@@ -33,7 +34,7 @@ from personae.v1.trainer_pb2_grpc import TrainerServiceStub
 from personae.vocabulary import AdapterFormat
 
 
-class Client(Removing, Serving):
+class Client(Removing, Reporting, Serving):
     """Trains adapters and generates with them.
 
         async with personae.aio.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:
@@ -215,15 +216,7 @@ class Client(Removing, Serving):
         trainer = needed(self._trainer, "trainer")
         full_name = requests.resource_name(self.project, "adapters", name)
         download = Download(full_name, artifact_id, trainer.patience)
-        # Opened here, because a thread that outlives a cancellation would leave the file behind.
-        file = PartFile(Path(path))
-        try:
-            async with aclosing(trainer.follow(download)) as chunks:
-                async for chunk in chunks:
-                    await asyncio.to_thread(file.write, chunk)
-            return await asyncio.to_thread(file.finish, download)
-        finally:
-            file.discard()
+        return await saved(download, trainer.follow(download), Path(path))
 
     async def export_adapter(self, name: str, adapter_format: AdapterFormat, path: str | Path) -> Path:
         """Download an adapter as other programs read it to `path`, or into the folder `path`; return where it lies.
@@ -235,7 +228,7 @@ class Client(Removing, Serving):
         trainer = needed(self._trainer, "trainer")
         full_name = requests.resource_name(self.project, "adapters", name)
         exported = await trainer.ask(calls.export_adapter(full_name, adapter_format))
-        path = export_place(exported.adapter, Path(path))
+        path = place(exported.adapter, Path(path), ".safetensors")
         await self.download_adapter(exported.adapter, path.with_suffix(".md"), exported.model_card.artifact_id)
         return await self.download_adapter(exported.adapter, path, exported.artifact.artifact_id)
 

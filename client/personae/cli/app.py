@@ -18,6 +18,7 @@ from personae.cli.generating import generate
 from personae.cli.importing import import_adapter
 from personae.cli.machine import demo, up
 from personae.cli.outcomes import EXIT_CODES
+from personae.cli.reports import report
 from personae.cli.settings import KEYS
 from personae.cli.trainings import train, watch
 from personae.cli.verify_store import verify_store
@@ -50,6 +51,7 @@ _add(up)
 _add(doctor)
 _add(train, epilog=KEYS)
 _add(watch)
+_add(report)
 _add(generate)
 _add(compare)
 _add(adapters)

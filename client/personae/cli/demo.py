@@ -1,6 +1,6 @@
 """The demo: sixteen pictures in, a character out, all of it over gRPC and through `personae.Client`.
 
-Whatever it starts has stopped when it ends; what stays is the contact sheet.
+Whatever it starts has stopped when it ends; what stays is the contact sheet, and the training's report beside it.
 """
 
 import io
@@ -96,6 +96,8 @@ def _tell(pictures: Path, folder: Path, output: Path, clock: _Clock, console: Co
         console.print(f"published {adapter.name}")
         if adapter.evaluation:
             console.print(adapter.evaluation.summary())
+        output.parent.mkdir(parents=True, exist_ok=True)
+        console.print(f"how the training went: {client.download_report(adapter, output.with_suffix('.html'))}")
 
         with clock.part("generation"):
             base = _generate(client, adapter, [], "base model alone", console)

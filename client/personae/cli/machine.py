@@ -74,6 +74,8 @@ def demo(
 ) -> None:
     """Train on sixteen bundled pictures and write a contact sheet, in about two minutes; print its path.
 
+    The training's report lies beside the sheet.
+
     Starts everything it needs on free ports and stops it again. Needs a source checkout.
     """
     sheet = demo_story.run(output, err)

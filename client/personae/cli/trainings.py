@@ -16,6 +16,7 @@ from personae.cli.defaults import TRAINER
 from personae.cli.options import NoPictures, Project, Trainer
 from personae.cli.outcomes import Interrupted
 from personae.cli.progress import TrainingBars
+from personae.cli.reports import Open, ReportPath, save_report
 from personae.cli.settings import chosen
 from personae.cli.terminal import err, out
 from personae.vocabulary import AdapterType, Preset
@@ -63,6 +64,8 @@ def train(
         bool, typer.Option("--dry-run", help="Upload and check, print what would be done and what it would take.")
     ] = False,
     samples: Samples = None,
+    report_path: ReportPath = Path(),
+    open_report: Open = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return as soon as it is queued.")] = False,
     on_interrupt: OnInterrupt = "detach",
     no_pictures: NoPictures = False,
@@ -73,7 +76,8 @@ def train(
         typer.Option(
             "--json",
             help="Print JSON alone: first {event: dataset, dataset} and {event: training, training}, with --dry-run "
-            f"{{event: plan, plan}} instead, then {_STREAM}.",
+            f"{{event: plan, plan}} instead, then {_STREAM}; before that {{event: report, path}}, null where there is "
+            "none.",
         ),
     ] = False,
 ) -> None:
@@ -118,8 +122,13 @@ def train(
             json_output.write({"event": "training", "training": made.record})
         elif detach:
             out.print(made.name)
-        if not detach:
-            _follow(made, on_interrupt, _Samples(made.name, samples, drawn=not no_pictures), as_json)
+        if detach:
+            return
+        adapter = _follow(made, on_interrupt, _Samples(made.name, samples, drawn=not no_pictures), as_json)
+        saved = save_report(client, adapter, report_path, open_report)
+        if as_json:
+            json_output.write({"event": "report", "path": saved})
+        _conclude(adapter, as_json)
 
 
 def watch(
@@ -138,12 +147,13 @@ def watch(
     """
     with connected(context, trainer, project=project) as client:
         followed = client.get_training(training)
-        _follow(followed, on_interrupt, _Samples(followed.name, samples, drawn=not no_pictures), as_json)
+        drawn = _Samples(followed.name, samples, drawn=not no_pictures)
+        _conclude(_follow(followed, on_interrupt, drawn, as_json), as_json)
 
 
 def _follow(
     training: personae.Training, on_interrupt: Literal["detach", "cancel"], samples: "_Samples", as_json: bool
-) -> None:
+) -> personae.Adapter:
     try:
         with TrainingBars(err) as bars:
 
@@ -153,13 +163,12 @@ def _follow(
                 if as_json:
                     json_output.write(json_output.event(event, saved))
 
-            adapter = training.wait(on_event=show)
+            return training.wait(on_event=show)
     except KeyboardInterrupt:
         if on_interrupt == "cancel":
             training.cancel()
             raise Interrupted(f"Cancelled: {training.name}") from None
         raise Interrupted(f"The training goes on. Take it up again: personae watch {training.name}") from None
-    _conclude(adapter, as_json)
 
 
 def _conclude(adapter: personae.Adapter, as_json: bool) -> None:

@@ -104,7 +104,11 @@ class Adapter(google.protobuf.message.Message):
 
     @property
     def artifacts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Artifact]:
-        """The files that ReadArtifact gives, the adapter file first. What ExportAdapter makes is not listed here: its answer names it."""
+        """The files that ReadArtifact gives, the adapter file first: then the training's sample pictures (`samples/…`) and its
+        `report.html`, one page that a browser shows without a network. It holds the training pictures, made small. An imported
+        adapter has neither; a report that could not be made is missing (the training's events then have a notice
+        REPORT_FAILED). What ExportAdapter makes is not listed here: its answer names it.
+        """
 
     @property
     def evaluation(self) -> personae.v1.evaluation_pb2.Evaluation:
@@ -160,9 +164,9 @@ class Artifact(google.protobuf.message.Message):
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
     artifact_id: builtins.str
-    """Name for ReadArtifact, for example `adapter.safetensors`."""
+    """Name for ReadArtifact, for example `adapter.safetensors`, `samples/000035-0.png` or `report.html`."""
     media_type: builtins.str
-    """For example `application/octet-stream`."""
+    """For example `application/octet-stream`, `image/png` or `text/html`."""
     size_bytes: builtins.int
     """Length in bytes."""
     digest: builtins.str

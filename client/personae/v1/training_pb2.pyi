@@ -929,7 +929,8 @@ class TrainingEvent(google.protobuf.message.Message):
         on at half the rate. GRADIENT_CHECKPOINTING_ON: memory would not suffice otherwise. OUT_OF_MEMORY_RETRIED: memory ran
         out, and the training goes on in smaller parts. PRECISION_REPLACED: the device cannot compute in the one asked for.
         EARLY_STOPPED: no better validation for as long as asked. SAMPLES_FAILED: no sample pictures this time.
-        EVALUATION_FAILED: the adapter is proven and will be published, without an evaluation. STAGE_STUCK: a stage gave no sign
+        EVALUATION_FAILED: the adapter is proven and will be published, without an evaluation. REPORT_FAILED: it will be
+        published, without its `report.html`. STAGE_STUCK: a stage gave no sign
         of life; its worker is replaced, and another goes on from the last checkpoint.
         """
         message: builtins.str

@@ -231,6 +231,8 @@ class FakeTrainer(Fake, FakeDeletion, trainer_pb2_grpc.TrainerServiceServicer):
 
     def ReadArtifact(self, request, context):
         self.saw("ReadArtifact", request, context)
+        if request.artifact_id not in self.files:
+            fail(context, grpc.StatusCode.NOT_FOUND, f"{request.adapter} has no {request.artifact_id}")
         content = self.files[request.artifact_id]
         artifact = adapter_pb2.Artifact(
             artifact_id=request.artifact_id or "adapter.safetensors",

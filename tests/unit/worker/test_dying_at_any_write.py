@@ -31,8 +31,7 @@ def new_training() -> tuple[MemoryStore, TrainingRecord]:
 def adapter_body(store: MemoryStore, record: TrainingRecord) -> bytes:
     manifest = read_manifest(store, record.adapter)
     assert manifest is not None
-    (artifact,) = manifest.artifacts
-    return store.get(schema.adapter_blob(record.adapter, artifact.digest)).body
+    return store.get(schema.adapter_blob(record.adapter, manifest.artifacts[0].digest)).body
 
 
 def events(store: MemoryStore, record: TrainingRecord) -> list[Event]:

@@ -109,9 +109,18 @@ def test_the_last_put_of_the_second_worker_is_in_the_trace_of_the_call(
     names = {service: {span.name for who, span in collector.received if who == service} for service in SERVICES}
     assert "personae.v1.TrainerService/CreateTraining" in names["personae-trainer"]
     assert {"training", "take", "prepare", "train", "checkpoint"} <= names["first-worker"]
-    assert {"training", "take", "prepare", "train", "checkpoint", "prove", "evaluate", "publish", "end"} <= names[
-        "second-worker"
-    ]
+    assert {
+        "training",
+        "take",
+        "prepare",
+        "train",
+        "checkpoint",
+        "prove",
+        "evaluate",
+        "report",
+        "publish",
+        "end",
+    } <= names["second-worker"]
     by_id = {span.span_id: span for _, span in collector.received}
     writes = [
         span

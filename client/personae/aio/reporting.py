@@ -1,0 +1,31 @@
+"""The verb of an asyncio Client for what a training leaves to be looked at."""
+
+from pathlib import Path
+
+from personae import calls, requests
+from personae.aio.connection import Connection
+from personae.aio.download import saved
+from personae.connection import needed
+from personae.download import Download, place
+from personae.reporting import REPORT
+from personae.resources import Adapter
+
+
+class Reporting:
+    """The part of `personae.aio.Client` that shows how a training went."""
+
+    project: str
+    _trainer: Connection | None
+
+    async def download_report(self, adapter: Adapter | str, path: str | Path = ".") -> Path:
+        """Download the report of an adapter's training to `path`, or into the folder `path`; return where it lies.
+
+        adapter: an Adapter, its id or its name. The report is one HTML file that needs no network; in a folder it is
+        called after the adapter, as in `mia-1.html`. It shows the training pictures. NotFound where there is none: for
+        an imported adapter, and where it could not be made.
+        """
+        trainer = needed(self._trainer, "trainer")
+        if isinstance(adapter, str):
+            adapter = await trainer.ask(calls.get_adapter(requests.resource_name(self.project, "adapters", adapter)))
+        download = Download(adapter.name, REPORT, trainer.patience)
+        return await saved(download, trainer.follow(download), place(adapter.name, Path(path), ".html"))
