@@ -3,6 +3,9 @@
 `Client` is where to begin, `aio.Client` on an event loop. Importing this needs no torch and nothing of the services.
 """
 
+from personae import forking  # noqa: F401 - first: whoever else imports gRPC finds it imported
+
+# isort: split
 from personae import aio
 from personae.access import Tls
 from personae.client import Client
@@ -11,7 +14,9 @@ from personae.errors import (
     Busy,
     Corrupted,
     DeadlineExceeded,
+    Incomplete,
     InvalidRequest,
+    Missing,
     NotBuilt,
     NotFound,
     PermissionDenied,
@@ -74,8 +79,10 @@ __all__ = [
     "Image",
     "ImageOrigin",
     "ImageReport",
+    "Incomplete",
     "InvalidRequest",
     "MadeImage",
+    "Missing",
     "NotBuilt",
     "NotFound",
     "Notice",

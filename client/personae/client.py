@@ -12,6 +12,7 @@ from typing import Self, Unpack
 from personae import calls, requests
 from personae.access import Access, Tls, Token
 from personae.adapter_import import ImportOptions, import_adapter
+from personae.batching import Batching
 from personae.connection import Connection, needed
 from personae.download import Download, PartFile, export_place
 from personae.generation import Generation, OnPreview, OnProgress
@@ -30,7 +31,7 @@ from personae.v1.trainer_pb2_grpc import TrainerServiceStub
 from personae.vocabulary import AdapterFormat
 
 
-class Client(Removing, Serving):
+class Client(Batching, Removing, Serving):
     """Trains adapters and generates with them.
 
         with personae.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:
@@ -45,6 +46,8 @@ class Client(Removing, Serving):
     tls: how to reach services that are served over TLS; without it they are called in plaintext.
     token: who calls, where the services ask for that: a text, or a function that gives the present one before each
     call. It is sent over TLS, or to this machine; to another host in plaintext, InvalidRequest is raised instead.
+    adapter_affinity: where `inference` names several servers (`dns:///inference.personae:50052`, or
+    `ipv4:10.0.0.1:50052,10.0.0.2:50052`), ask the same one for the same adapter, so that it is loaded there already.
 
     Methods raise the errors of `personae.errors`. A client may be shared by threads.
     """
@@ -58,11 +61,14 @@ class Client(Removing, Serving):
         patience: Patience = Patience(),  # noqa: B008 - frozen
         tls: Tls | None = None,
         token: Token | None = None,
+        adapter_affinity: bool = False,
     ) -> None:
         self.project = project
         access = Access(tls, token)
         self._trainer = Connection(trainer, TrainerServiceStub, patience, access) if trainer else None
-        self._inference = Connection(inference, InferenceServiceStub, patience, access) if inference else None
+        self._inference = (
+            Connection(inference, InferenceServiceStub, patience, access, adapter_affinity) if inference else None
+        )
 
     def __enter__(self) -> Self:
         return self
