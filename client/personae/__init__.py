@@ -43,6 +43,7 @@ from personae.events import (
     Validated,
 )
 from personae.images import AppliedAdapter, GenerationProgress, Image, ImageOrigin, MadeImage, Preview
+from personae.notebook import Images, show
 from personae.patience import Patience
 from personae.resources import (
     Adapter,
@@ -79,6 +80,7 @@ __all__ = [
     "Image",
     "ImageOrigin",
     "ImageReport",
+    "Images",
     "Incomplete",
     "InvalidRequest",
     "MadeImage",
@@ -111,4 +113,5 @@ __all__ = [
     "Validated",
     "Violation",
     "aio",
+    "show",
 ]

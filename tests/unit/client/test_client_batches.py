@@ -1,6 +1,7 @@
 """Thousands of prompts: requests of a bounded size, a bounded number at a time, and nothing asked for twice."""
 
 import threading
+from collections import deque
 
 import grpc
 import pytest
@@ -59,6 +60,14 @@ def full(seconds):
 
 def pairs(requests):
     return sorted((prompt.text, seed) for request in requests for prompt in request.prompts for seed in prompt.seeds)
+
+
+def drained(images):
+    """What came before it ended as Incomplete, and that."""
+    came = []
+    with pytest.raises(personae.Incomplete) as raised:
+        deque(map(came.append, images), maxlen=0)
+    return came, raised.value
 
 
 def test_every_image_of_every_prompt_comes_once_with_its_place_among_all(client, inference):
@@ -132,12 +141,10 @@ def test_a_server_that_stays_full_exhausts_the_patience(connect, inference, infe
 
 def test_a_bad_prompt_costs_no_other_its_image(client, inference):
     inference.bad = {"prompt 3", "prompt 11"}
-    came = []
-    with pytest.raises(personae.Incomplete, match="prompt 3: prompts") as raised:
-        for image in client.generate_many([f"prompt {place}" for place in range(20)], seeds=[1, 2]):
-            came.append(image)
+    came, error = drained(client.generate_many([f"prompt {place}" for place in range(20)], seeds=[1, 2]))
     assert len(came) == 36
-    missing = sorted(raised.value.missing, key=lambda found: found.prompt_index)
+    assert "prompt 3: prompts" in str(error)
+    missing = sorted(error.missing, key=lambda found: found.prompt_index)
     assert [(found.prompt_index, found.prompt, found.seeds) for found in missing] == [
         (3, "prompt 3", (1, 2)),
         (11, "prompt 11", (1, 2)),
@@ -147,12 +154,9 @@ def test_a_bad_prompt_costs_no_other_its_image(client, inference):
 
 def test_an_image_that_cannot_be_made_is_missing_alone(client, inference):
     inference.not_finite = {101}
-    came = []
-    with pytest.raises(personae.Incomplete) as raised:
-        for image in client.generate_many(["a", "b"], images_per_prompt=3):
-            came.append(image)
+    came, error = drained(client.generate_many(["a", "b"], images_per_prompt=3))
     assert sorted(image.index for image in came) == [0, 2, 3, 5]
-    assert sorted((found.prompt, found.seeds) for found in raised.value.missing) == [("a", (101,)), ("b", (101,))]
+    assert sorted((found.prompt, found.seeds) for found in error.missing) == [("a", (101,)), ("b", (101,))]
 
 
 def test_an_error_that_concerns_every_prompt_ends_it_at_once(client, inference):
