@@ -205,7 +205,7 @@ class Client(Batching, Removing, Serving):
         parent = requests.resource_name(self.project, "adapters", name) if name else requests.parent(self.project)
         return trainer.pages(lambda token: calls.list_adapters(parent, token))
 
-    def download_adapter(self, name: str, path: str | Path, artifact_id: str = "") -> Path:
+    def download_adapter(self, name: Adapter | str, path: str | Path, artifact_id: str = "") -> Path:
         """Download an adapter's file to `path`, or into the folder `path`, and return where it lies.
 
         artifact_id: one of `Adapter.artifacts`; empty means the adapter itself. The file appears complete and with the
@@ -222,7 +222,7 @@ class Client(Batching, Removing, Serving):
         finally:
             file.discard()
 
-    def export_adapter(self, name: str, adapter_format: AdapterFormat, path: str | Path) -> Path:
+    def export_adapter(self, name: Adapter | str, adapter_format: AdapterFormat, path: str | Path) -> Path:
         """Download an adapter as other programs read it to `path`, or into the folder `path`; return where it lies.
 
         adapter_format: `kohya` for Kohya's scripts and ComfyUI, `diffusers` for `load_lora_weights`. In a folder the

@@ -68,3 +68,5 @@ def test_the_wheel_alone_trains_and_generates(
     script = Path(__file__).with_name("installed_client.py")
     said = run(python, "-I", script, stack.trainer, stack.inference, PICTURES, name)
     assert set(pins) <= set(said.split())
+    # Whoever uses it has its types.
+    run(sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--python-executable={python}", script)
