@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from personae import requests, routing, wire
-from personae.errors import Unavailable
+from personae.errors import Busy, Unavailable
 from personae.images import GenerationProgress, Image, Preview
 from personae.patience import Outage, Patience
 from personae.stream import Stream
@@ -76,6 +76,12 @@ class Generation(Stream[Image]):
         elif kind == "progress":
             self._report(completed_steps=message.progress.completed_steps, total_steps=message.progress.total_steps)
         return None
+
+    def pause_s(self, cut: Unavailable | Busy, now_s: float) -> float:
+        """Who was admitted once, and then cut off, waits for a full server as for one that restarts."""
+        if isinstance(cut, Busy) and self._effective is not None and cut.retry_after_s is not None:
+            return self.outage.pause_s(cut, now_s)
+        return super().pause_s(cut, now_s)
 
     def ended_early(self) -> Unavailable:
         """What is missing can be asked for again."""

@@ -85,6 +85,17 @@ def test_only_the_adapters_of_a_server_that_stops_move(client, fleet):
         assert before[name] == {1} or after[name] == before[name]
 
 
+def test_what_a_dying_server_did_not_bring_comes_from_the_next(client, fleet):
+    for server in fleet.servers:
+        server.cut_after = [1]
+    images = client.generate("a", adapter="adapter-1", seeds=[1, 2, 3])
+    first = next(images)
+    (home,) = fleet.homes()["adapter-1"]
+    fleet.stop(home)
+    assert sorted(image.index for image in [first, *images]) == [0, 1, 2]
+    assert home not in fleet.homes()["adapter-1"]
+
+
 def test_every_client_finds_the_same_server(fleet):
     homes = []
     for connect in (personae.Client, personae.Client, driven_client):
