@@ -1,8 +1,8 @@
-"""The verb of a Client that takes thousands of prompts: several requests at a time, each read by a thread."""
+"""The verb of a Client that takes thousands of prompts: several requests at a time, a thread for each."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from threading import Thread
 from typing import Unpack
 
 from personae import requests
@@ -52,7 +52,7 @@ class Batching:
 
 def _images(inference: Connection, batch: Batch) -> Iterator[Image]:
     arrived: SimpleQueue[Image | _Over] = SimpleQueue()
-    running: dict[Part, Stop] = {}
+    running: dict[Part, tuple[Stop, Thread]] = {}
 
     def ask(part: Part, stop: Stop) -> None:
         failure: BaseException | None = None
@@ -63,23 +63,26 @@ def _images(inference: Connection, batch: Batch) -> Iterator[Image]:
             failure = error
         arrived.put((part, failure))
 
-    with ThreadPoolExecutor(batch.concurrency, "personae") as threads:
-        try:
-            while True:
-                while len(running) < batch.concurrency and (part := batch.next_part(inference.patience)):
-                    running[part] = Stop()
-                    threads.submit(ask, part, running[part])
-                if not running:
-                    break
-                found = arrived.get()
-                if isinstance(found, Image):
-                    yield found
-                    continue
-                part, failure = found
-                del running[part]
-                if failure:
-                    batch.failed(part, failure)
-        finally:
-            for stop in running.values():
-                stop.set()
+    try:
+        while True:
+            while len(running) < batch.concurrency and (part := batch.next_part(inference.patience)):
+                stop = Stop()
+                # A daemon, so that a program which ends in the midst of it ends.
+                running[part] = stop, Thread(target=ask, args=(part, stop), name="personae", daemon=True)
+                running[part][1].start()
+            if not running:
+                break
+            found = arrived.get()
+            if isinstance(found, Image):
+                yield found
+                continue
+            part, failure = found
+            del running[part]
+            if failure:
+                batch.failed(part, failure)
+    finally:
+        for stop, _ in running.values():
+            stop.set()
+        for _, thread in running.values():
+            thread.join()
     batch.check_complete()

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -61,6 +62,32 @@ def test_a_client_that_was_made_before_a_fork_works_in_the_children(
 def test_importing_it_leaves_the_environment_as_it_was():
     program = "import os\nbefore = dict(os.environ)\nimport personae\nassert dict(os.environ) == before"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=RUN_S)
+
+
+LEAVING = """
+import sys
+import personae
+
+client = personae.Client(inference=sys.argv[1])
+images = client.generate_many(map(str, range(100)))
+next(images)
+print("left")
+"""
+
+
+def test_a_program_that_ends_in_the_midst_of_a_batch_ends(inference, inference_address):
+    begun = threading.Semaphore(0)
+
+    def hang(context):
+        left = threading.Event()
+        context.add_callback(left.set)
+        begun.release()
+        left.wait(2 * RUN_S)
+
+    inference.instead["Generate"] = [lambda context: [begun.acquire() for _ in range(3)], hang, hang, hang]
+    command = [sys.executable, "-c", LEAVING, inference_address]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=RUN_S)
+    assert (ran.returncode, ran.stdout) == (0, "left\n")
 
 
 def test_a_hundred_threads_share_a_client(trainer_address, inference_address):
