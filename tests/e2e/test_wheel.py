@@ -69,4 +69,5 @@ def test_the_wheel_alone_trains_and_generates(
     said = run(python, "-I", script, stack.trainer, stack.inference, PICTURES, name)
     assert set(pins) <= set(said.split())
     # Whoever uses it has its types.
-    run(sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--python-executable={python}", script)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path}/mypy"]
+    run(*mypy, f"--python-executable={python}", script)
