@@ -23,7 +23,7 @@ _PART_IMAGES = 8
 
 @dataclass(frozen=True)
 class Wanted:
-    """Images of one prompt. `indices`: their positions among all. `seeds`: theirs, or none to have them drawn."""
+    """Images of one prompt. `indices`: their positions among all of the batch. `seeds`: none to have them drawn."""
 
     prompt_index: int
     prompt: str
@@ -146,7 +146,11 @@ class Batch:
         for prompt_index, choice in enumerate(prompts):
             prompt, seeds = (choice, seeds_of_all) if isinstance(choice, str) else (choice[0], tuple(choice[1]))
             count = len(seeds) or max(1, self._template.images_per_prompt)
-            yield Wanted(prompt_index, prompt, tuple(range(first, first + count)), seeds)
+            # Seeds that the server is to draw cannot be told apart yet, so those images stay together.
+            size = _PART_IMAGES if seeds else count
+            for start in range(0, count, size):
+                indices = range(first + start, first + min(start + size, count))
+                yield Wanted(prompt_index, prompt, tuple(indices), seeds[start : start + size])
             first += count
 
 

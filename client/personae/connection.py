@@ -90,7 +90,7 @@ class Connection:
         self._address, self._make_stub = address, make_stub
         self._access, self._credentials = access, access.credentials()
         self._options = [*CHANNEL_OPTIONS, *access.options(), *routing.channel_options(adapter_affinity)]
-        self._opened = {os.getpid(): self._open()}  # by process: a parent's are kept, because closing them may hang
+        self._opened = {os.getpid(): self._open()}  # by process; a parent's is not the child's to close
         self._closed = False
         self.patience = patience
         """Grows when the server has answered."""

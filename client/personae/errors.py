@@ -63,7 +63,7 @@ class Violation:
 
 @dataclass(frozen=True)
 class Missing:
-    """A prompt of `generate_many` that got no image, or not all."""
+    """Images of a prompt of `generate_many` that could not be made."""
 
     prompt_index: int
     """Position among the prompts."""
@@ -175,9 +175,10 @@ class Incomplete(PersonaeError):
     remedy = "keep what came; change what `missing` names, and ask for that alone"
 
     def __init__(self, missing: Sequence[Missing]) -> None:
-        shown = "; ".join(f"prompt {found.prompt_index}: {found.error}" for found in missing[:3])
-        more = f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
-        super().__init__(f"{len(missing)} of the prompts did not get all their images: {shown}{more}")
+        prompts = {found.prompt_index: str(found.error) for found in missing}
+        shown = [f"prompt {prompt_index}: {error}" for prompt_index, error in prompts.items()]
+        more = f"; and {len(shown) - 3} more" if len(shown) > 3 else ""
+        super().__init__(f"{len(shown)} of the prompts did not get all their images: {'; '.join(shown[:3])}{more}")
         self.missing = tuple(missing)
 
 

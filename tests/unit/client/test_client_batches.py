@@ -87,11 +87,19 @@ def test_every_image_of_every_prompt_comes_once_with_its_place_among_all(client,
     assert inference.most_open <= 3
 
 
-def test_a_prompt_with_more_images_than_a_request_is_to_have_goes_alone(client, inference):
-    images = list(client.generate_many(["a", ("b", range(12)), "c"], images_per_prompt=2))
-    assert sorted(image.index for image in images) == list(range(16))
-    texts = [[prompt.text for prompt in request.prompts] for request in inference.requests["Generate"]]
-    assert sorted(texts) == [["a"], ["b"], ["c"]]
+def test_a_prompt_of_very_many_seeds_is_asked_for_in_several_requests(client, inference):
+    images = list(client.generate_many(["a", ("b", range(500)), "c"], seeds=[7]))
+    found = [(image.index, image.prompt_index, image.seed) for image in images]
+    assert sorted(found) == [(0, 0, 7), *((1 + seed, 1, seed) for seed in range(500)), (501, 2, 7)]
+    assert max(len(prompt.seeds) for request in inference.requests["Generate"] for prompt in request.prompts) == 8
+
+
+def test_a_prompt_with_more_drawn_seeds_than_a_request_is_to_have_goes_alone(client, inference):
+    images = list(client.generate_many(["a", "b"], images_per_prompt=12))
+    assert sorted((image.index, image.prompt) for image in images) == [
+        (place, "ab"[place // 12]) for place in range(24)
+    ]
+    assert [len(request.prompts) for request in inference.requests["Generate"]] == [1, 1]
 
 
 def test_no_more_prompts_are_read_than_are_asked_for(client, inference):
