@@ -49,7 +49,8 @@ class Client(Batching, Removing, Serving):
     adapter_affinity: where `inference` names several servers (`dns:///inference.personae:50052`, or
     `ipv4:10.0.0.1:50052,10.0.0.2:50052`), ask the same one for the same adapter, so that it is loaded there already.
 
-    Methods raise the errors of `personae.errors`. A client may be shared by threads.
+    Methods raise the errors of `personae.errors`. A client may be shared by threads, and used in the child
+    after a fork, over a connection of its own; streams that are open there stay with the parent.
     """
 
     def __init__(
