@@ -3,6 +3,9 @@
 `Client` is where to begin, `aio.Client` on an event loop. Importing this needs no torch and nothing of the services.
 """
 
+from personae import forking  # noqa: F401 - first: whoever else imports gRPC finds it imported
+
+# isort: split
 from personae import aio
 from personae.access import Tls
 from personae.client import Client
@@ -11,7 +14,9 @@ from personae.errors import (
     Busy,
     Corrupted,
     DeadlineExceeded,
+    Incomplete,
     InvalidRequest,
+    Missing,
     NotBuilt,
     NotFound,
     PermissionDenied,
@@ -38,6 +43,7 @@ from personae.events import (
     Validated,
 )
 from personae.images import AppliedAdapter, GenerationProgress, Image, ImageOrigin, MadeImage, Preview
+from personae.notebook import Images, show
 from personae.patience import Patience
 from personae.resources import (
     Adapter,
@@ -74,8 +80,11 @@ __all__ = [
     "Image",
     "ImageOrigin",
     "ImageReport",
+    "Images",
+    "Incomplete",
     "InvalidRequest",
     "MadeImage",
+    "Missing",
     "NotBuilt",
     "NotFound",
     "Notice",
@@ -104,4 +113,5 @@ __all__ = [
     "Validated",
     "Violation",
     "aio",
+    "show",
 ]

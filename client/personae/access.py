@@ -79,7 +79,11 @@ def _is_local(address: str) -> bool:
         return True
     for scheme in _SCHEMES:
         address = address.removeprefix(scheme)
-    host = address.rpartition(":")[0].strip("[]")
+    # `ipv4:` and `ipv6:` take several addresses.
+    return all(_is_loopback(found.rpartition(":")[0].strip("[]")) for found in address.split(","))
+
+
+def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

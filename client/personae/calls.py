@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from google.protobuf.message import Message
 
-from personae import requests, wire
+from personae import requests, routing, wire
 from personae.errors import InvalidRequest, Violation
 from personae.images import Image, ImageOrigin, MadeImage
 from personae.pictures import Picture, Sources
@@ -31,6 +31,8 @@ class Call(Generic[T]):
     rpc: str
     request: Message
     translate: Callable[[Any], T]
+    routing_key: str = ""
+    """As that of a Stream."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,9 @@ def list_images(parent: str, token: str) -> Call[Page[MadeImage]]:
 def preload_adapter(name: str, pinned: bool) -> Call[ServedAdapter]:
     """Brings an adapter, by its full name, into the inference server's memory."""
     request = inference_pb2.PreloadAdapterRequest(adapter=name, pinned=pinned)
-    return Call("PreloadAdapter", request, lambda answer: wire.served_adapter(answer.adapter))
+    return Call(
+        "PreloadAdapter", request, lambda answer: wire.served_adapter(answer.adapter), routing_key=routing.key([name])
+    )
 
 
 def list_served_adapters(token: str) -> Call[Page[ServedAdapter]]:
@@ -175,6 +179,8 @@ def list_served_adapters(token: str) -> Call[Page[ServedAdapter]]:
         "ListServedAdapters",
         request,
         lambda answer: (map(wire.served_adapter, answer.adapters), answer.next_page_token),
+        # Only the server that gave the token knows the next page.
+        routing_key="ListServedAdapters",
     )
 
 

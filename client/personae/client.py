@@ -12,6 +12,7 @@ from typing import Self, Unpack
 from personae import calls, requests
 from personae.access import Access, Tls, Token
 from personae.adapter_import import ImportOptions, import_adapter
+from personae.batching import Batching
 from personae.connection import Connection, needed
 from personae.download import Download, place, saved
 from personae.generation import Generation, OnPreview, OnProgress
@@ -31,7 +32,7 @@ from personae.v1.trainer_pb2_grpc import TrainerServiceStub
 from personae.vocabulary import AdapterFormat
 
 
-class Client(Removing, Reporting, Serving):
+class Client(Batching, Removing, Reporting, Serving):
     """Trains adapters and generates with them.
 
         with personae.Client(trainer="127.0.0.1:50051", inference="127.0.0.1:50052") as client:
@@ -46,8 +47,11 @@ class Client(Removing, Reporting, Serving):
     tls: how to reach services that are served over TLS; without it they are called in plaintext.
     token: who calls, where the services ask for that: a text, or a function that gives the present one before each
     call. It is sent over TLS, or to this machine; to another host in plaintext, InvalidRequest is raised instead.
+    adapter_affinity: where `inference` names several servers (`dns:///inference.personae:50052`, or
+    `ipv4:10.0.0.1:50052,10.0.0.2:50052`), ask the same one for the same adapter, so that it is loaded there already.
 
-    Methods raise the errors of `personae.errors`. A client may be shared by threads.
+    Methods raise the errors of `personae.errors`. A client may be shared by threads, and used in the child
+    after a fork, over a connection of its own; streams that are open there stay with the parent.
     """
 
     def __init__(
@@ -59,11 +63,14 @@ class Client(Removing, Reporting, Serving):
         patience: Patience = Patience(),  # noqa: B008 - frozen
         tls: Tls | None = None,
         token: Token | None = None,
+        adapter_affinity: bool = False,
     ) -> None:
         self.project = project
         access = Access(tls, token)
         self._trainer = Connection(trainer, TrainerServiceStub, patience, access) if trainer else None
-        self._inference = Connection(inference, InferenceServiceStub, patience, access) if inference else None
+        self._inference = (
+            Connection(inference, InferenceServiceStub, patience, access, adapter_affinity) if inference else None
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -200,7 +207,7 @@ class Client(Removing, Reporting, Serving):
         parent = requests.resource_name(self.project, "adapters", name) if name else requests.parent(self.project)
         return trainer.pages(lambda token: calls.list_adapters(parent, token))
 
-    def download_adapter(self, name: str, path: str | Path, artifact_id: str = "") -> Path:
+    def download_adapter(self, name: Adapter | str, path: str | Path, artifact_id: str = "") -> Path:
         """Download an adapter's file to `path`, or into the folder `path`, and return where it lies.
 
         artifact_id: one of `Adapter.artifacts`; empty means the adapter itself. The file appears complete and with the
@@ -211,7 +218,7 @@ class Client(Removing, Reporting, Serving):
         download = Download(full_name, artifact_id, trainer.patience)
         return saved(download, trainer.follow(download), Path(path))
 
-    def export_adapter(self, name: str, adapter_format: AdapterFormat, path: str | Path) -> Path:
+    def export_adapter(self, name: Adapter | str, adapter_format: AdapterFormat, path: str | Path) -> Path:
         """Download an adapter as other programs read it to `path`, or into the folder `path`; return where it lies.
 
         adapter_format: `kohya` for Kohya's scripts and ComfyUI, `diffusers` for `load_lora_weights`. In a folder the

@@ -1,8 +1,10 @@
 """One service's channel: sends calls and drives streams, and sleeps between their tries in this thread.
 
-Every call of the client goes through here, so that every failure leaves as one of the client's own errors.
+Every call of the client goes through here, so that every failure leaves as one of the client's own errors. A channel
+does not survive a fork, so each process has its own.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,9 +12,10 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
+from personae import routing
 from personae.access import Access
 from personae.calls import Call, Page, Sending, Upload
-from personae.errors import InvalidRequest, Unavailable, Violation, from_rpc
+from personae.errors import Busy, InvalidRequest, Unavailable, Violation, from_rpc
 from personae.patience import Outage, Patience, after_an_answer
 from personae.stream import Stream
 
@@ -21,8 +24,8 @@ T = TypeVar("T")
 M = TypeVar("M", covariant=True)
 
 CHANNEL_OPTIONS = (
-    # A peer that died without a word is noticed by pings; `ping_timeout_ms` makes that take seconds, not a minute.
-    ("grpc.keepalive_time_ms", 10_000),
+    # A peer that died without a word is noticed by pings, within 9 s; without `ping_timeout_ms` it takes a minute.
+    ("grpc.keepalive_time_ms", 4_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -41,6 +44,37 @@ class OpenCall(Protocol[M]):
     def cancel(self) -> Any: ...
 
 
+class Stop:
+    """Ends a stream from another thread, whether it waits for a message or sleeps between two tries."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+        self._call: OpenCall[Any] | None = None
+
+    def set(self) -> None:
+        """End it now. It is no error."""
+        self._stopped.set()
+        self._cancel()
+
+    def is_set(self) -> bool:
+        """Whether it was ended."""
+        return self._stopped.is_set()
+
+    def sleep(self, pause_s: float) -> None:
+        """Return after that time, or at once when it is ended."""
+        self._stopped.wait(pause_s)
+
+    def watch(self, call: OpenCall[Any]) -> None:
+        """From now on this is the call to cancel."""
+        self._call = call
+        if self._stopped.is_set():
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._call:
+            self._call.cancel()
+
+
 class Connection:
     """The channel to one service. `make_stub` says which."""
 
@@ -50,35 +84,36 @@ class Connection:
         make_stub: Callable[[grpc.Channel], Any],
         patience: Patience,
         access: Access = Access(),  # noqa: B008 - frozen
+        adapter_affinity: bool = False,
     ) -> None:
         access.check(address)
-        credentials, options = access.credentials(), [*CHANNEL_OPTIONS, *access.options()]
-        self._channel = (
-            grpc.secure_channel(address, credentials, options)
-            if credentials
-            else grpc.insecure_channel(address, options)
-        )
-        self._stub = make_stub(self._channel)
-        self._access = access
+        self._address, self._make_stub = address, make_stub
+        self._access, self._credentials = access, access.credentials()
+        self._options = [*CHANNEL_OPTIONS, *access.options(), *routing.channel_options(adapter_affinity)]
+        self._opened = {os.getpid(): self._open()}  # by process; a parent's is not the child's to close
         self._closed = False
         self.patience = patience
         """Grows when the server has answered."""
 
     def close(self) -> None:
-        """Close the channel; open streams end."""
+        """Close the channel; open streams end. Those of other processes are not touched."""
         self._closed = True
-        self._channel.close()
+        if opened := self._opened.get(os.getpid()):
+            opened[0].close()
 
     def ask(self, call: Call[T]) -> T:
         """What the call's answer means; asked again while the server is unavailable."""
-        rpc = getattr(self._stub, call.rpc)
-        return call.translate(
-            self._patiently(lambda: rpc(call.request, timeout=self.patience.call_s, metadata=self._access.metadata()))
-        )
+        rpc = self._rpc(call.rpc)
+
+        def attempt() -> Any:
+            metadata = (*self._access.metadata(), *routing.metadata(call.routing_key))
+            return rpc(call.request, timeout=self.patience.call_s, metadata=metadata)
+
+        return call.translate(self._patiently(attempt))
 
     def send(self, upload: Upload[T]) -> T:
         """What the upload's answer means; begun again while the server is unavailable."""
-        rpc = getattr(self._stub, upload.rpc)
+        rpc = self._rpc(upload.rpc)
 
         def attempt() -> Any:
             sending = Sending(upload.messages())
@@ -100,12 +135,15 @@ class Connection:
             if not token:
                 return
 
-    def follow(self, stream: Stream[T]) -> Iterator[T]:
-        """What the stream brings, however often it is cut. Leaving the iterator cancels the call."""
-        rpc = getattr(self._stub, stream.rpc)
-        while not stream.complete:
+    def follow(self, stream: Stream[T], stop: Stop | None = None) -> Iterator[T]:
+        """What the stream brings, however often it is cut. Leaving the iterator cancels the call; `stop` ends both."""
+        stop = stop or Stop()
+        rpc = self._rpc(stream.rpc)
+        while not (stream.complete or stop.is_set()):
             try:
-                call = rpc(stream.request(), timeout=stream.timeout_s, metadata=self._access.metadata())
+                metadata = (*self._access.metadata(), *routing.metadata(stream.routing_key))
+                call = rpc(stream.request(), timeout=stream.timeout_s, metadata=metadata)
+                stop.watch(call)
                 for message in read(call, stream.silence_s):
                     self.patience = after_an_answer(self.patience)
                     item = stream.take(message)
@@ -113,11 +151,13 @@ class Connection:
                         yield item
                 if not stream.complete:
                     raise stream.ended_early()
-            except Unavailable as cut:
+            except (Unavailable, Busy) as cut:
+                if stop.is_set():
+                    return
                 if self._closed:
                     raise
                 if not stream.complete:
-                    time.sleep(stream.outage.pause_s(cut, time.monotonic()))
+                    stop.sleep(stream.pause_s(cut, time.monotonic()))
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
         outage = Outage(self.patience.unanswered_s, self.patience.first_pause_s)
@@ -131,6 +171,21 @@ class Connection:
                 if self._closed or not isinstance(error, Unavailable):
                     raise error from failure
                 time.sleep(outage.pause_s(error, time.monotonic()))
+
+    def _rpc(self, name: str) -> Any:
+        process = os.getpid()
+        if process not in self._opened:
+            # Of two threads that come here first, one's channel is used by both.
+            self._opened.setdefault(process, self._open())
+        return getattr(self._opened[process][1], name)
+
+    def _open(self) -> tuple[grpc.Channel, Any]:
+        channel = (
+            grpc.secure_channel(self._address, self._credentials, self._options)
+            if self._credentials
+            else grpc.insecure_channel(self._address, self._options)
+        )
+        return channel, self._make_stub(channel)
 
 
 def read(call: OpenCall[T], silence_s: float | None = None) -> Iterator[T]:

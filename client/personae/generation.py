@@ -7,8 +7,8 @@ missing (prompt, seed) pairs gives the very images that the cut took away.
 from collections.abc import Callable
 from typing import ClassVar
 
-from personae import requests, wire
-from personae.errors import Unavailable
+from personae import requests, routing, wire
+from personae.errors import Busy, Unavailable
 from personae.images import GenerationProgress, Image, Preview
 from personae.patience import Outage, Patience
 from personae.stream import Stream
@@ -32,6 +32,7 @@ class Generation(Stream[Image]):
     ) -> None:
         super().__init__(Outage(patience.unanswered_s, patience.first_pause_s), timeout_s=patience.generation_s)
         self._first_request = request
+        self.routing_key = routing.key([used.adapter for used in request.adapters])
         self._on_progress = on_progress
         self._on_preview = on_preview
         self._patience = patience
@@ -44,6 +45,11 @@ class Generation(Stream[Image]):
     def complete(self) -> bool:
         """Whether every image has come."""
         return self._effective is not None and not self._missing
+
+    @property
+    def missing(self) -> dict[int, int] | None:
+        """The seed of each image that has not come, by its index; None while nobody knows them."""
+        return None if self._effective is None else {index: seed for index, (_, seed) in self._missing.items()}
 
     def request(self) -> inference_pb2.GenerateRequest:
         """Asks for the images that have not come."""
@@ -70,6 +76,12 @@ class Generation(Stream[Image]):
         elif kind == "progress":
             self._report(completed_steps=message.progress.completed_steps, total_steps=message.progress.total_steps)
         return None
+
+    def pause_s(self, cut: Unavailable | Busy, now_s: float) -> float:
+        """Who was admitted once, and then cut off, waits for a full server as for one that restarts."""
+        if isinstance(cut, Busy) and self._effective is not None and cut.retry_after_s is not None:
+            return self.outage.pause_s(cut, now_s)
+        return super().pause_s(cut, now_s)
 
     def ended_early(self) -> Unavailable:
         """What is missing can be asked for again."""

@@ -26,8 +26,16 @@ class EncodedImage:
         return picture
 
     def _repr_png_(self) -> bytes | None:
-        """For notebooks."""
-        return self.content if self.content.startswith(b"\x89PNG") else None
+        """For notebooks: a PNG file as it is, and a WebP file, which not all of them show, as one."""
+        if not (self.content.startswith(b"RIFF") and self.content[8:12] == b"WEBP"):
+            return self.content if self.content.startswith(b"\x89PNG") else None
+        file = io.BytesIO()
+        self.picture().save(file, "PNG")
+        return file.getvalue()
+
+    def _repr_jpeg_(self) -> bytes | None:
+        """For notebooks: a JPEG file as it is."""
+        return self.content if self.content.startswith(b"\xff\xd8\xff") else None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Both clients pace their repeats here; all that differs between them is how they 
 import random
 from dataclasses import dataclass, replace
 
-from personae.errors import Unavailable
+from personae.errors import Busy, Unavailable
 
 _LONGEST_PAUSE_S = 5.0
 
@@ -25,6 +25,8 @@ class Patience:
     """For a server to become available, before the first answer: the address may be wrong."""
     outage_s: float = 60.0
     """For a server to come back that has answered before: it may be restarting."""
+    busy_s: float = 600.0
+    """For a full server to take a request of `generate_many`, since an image of it came last."""
     silence_s: float = 15.0
     """For the next message of a stream that is known to have heartbeats or to be a download."""
     first_pause_s: float = 0.2
@@ -48,12 +50,15 @@ class Outage:
         """Something succeeded."""
         self._since_s, self._pause_s = None, self._first_pause_s
 
-    def pause_s(self, error: Unavailable, now_s: float) -> float:
+    def pause_s(self, error: Unavailable | Busy, now_s: float) -> float:
         """How long to sleep until the next try; raises `error` where that would be beyond the limit."""
-        self._since_s = now_s if self._since_s is None else self._since_s
+        # Several threads may share an outage, and another's success may end it meanwhile.
+        since_s = self._since_s
+        if since_s is None:
+            since_s = self._since_s = now_s
         # Full jitter spreads callers that lost the same server; what the server asks for is a minimum.
         pause_s = max(error.retry_after_s or 0.0, random.uniform(0.5, 1.0) * self._pause_s)
-        if now_s + pause_s - self._since_s > self._limit_s:
+        if now_s + pause_s - since_s > self._limit_s:
             raise error
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         return pause_s

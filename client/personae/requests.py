@@ -12,7 +12,7 @@ from personae.errors import InvalidRequest, Violation
 from personae.generation_options import GenerationOptions
 from personae.images import Image
 from personae.pictures import Picture
-from personae.resources import Adapter
+from personae.resources import Adapter, Dataset
 from personae.start_picture import start_picture
 from personae.training_config import TrainingConfig
 from personae.v1 import adapter_pb2, inference_pb2, trainer_pb2, training_pb2
@@ -34,8 +34,9 @@ def parent(project: str) -> str:
     return f"projects/{project}"
 
 
-def resource_name(project: str, collection: str, name: str) -> str:
-    """The full name of what a caller calls by its id (`micah`, `micah/versions/2`) or already by its full name."""
+def resource_name(project: str, collection: str, named: str | Adapter | Dataset) -> str:
+    """The full name of what a caller calls by its id (`micah`, `micah/versions/2`) or full name, or holds already."""
+    name = named if isinstance(named, str) else named.name
     return name if name.startswith("projects/") else f"projects/{project}/{collection}/{name}"
 
 
@@ -172,8 +173,7 @@ def look_up_image(project: str, image: Image | bytes | str | Path) -> inference_
 
 def _adapter_weight(project: str, choice: AdapterChoice) -> inference_pb2.AdapterWeight:
     adapter, weight = choice if isinstance(choice, tuple) else (choice, None)
-    name = adapter.name if isinstance(adapter, Adapter) else resource_name(project, "adapters", adapter)
-    return inference_pb2.AdapterWeight(adapter=name, weight=weight)
+    return inference_pb2.AdapterWeight(adapter=resource_name(project, "adapters", adapter), weight=weight)
 
 
 def _seeds_per_prompt(seeds: Seeds | None, prompt_count: int) -> list[list[int]]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from personae.errors import PersonaeError
+from personae.errors import Busy, PersonaeError, Unavailable
 from personae.patience import Outage
 
 T = TypeVar("T")
@@ -18,11 +18,13 @@ class Stream(ABC, Generic[T]):
     """Driven like this, again and again until it is `complete`:
 
     send `request()` to the rpc, give each message to `take()` and hand on what that returns. Where the call fails with
-    Unavailable, is silent for `silence_s`, or ends early, sleep as long as `outage` says and go round again.
+    Unavailable or Busy, is silent for `silence_s`, or ends early, sleep as long as `pause_s()` says and go round again.
     """
 
     rpc: ClassVar[str]
     """The call's name in its service."""
+    routing_key: str = ""
+    """The adapter by which a server is chosen, where there are several; empty where any will do."""
 
     def __init__(self, outage: Outage, *, timeout_s: float | None = None, silence_s: float | None = None) -> None:
         self.outage = outage
@@ -43,6 +45,12 @@ class Stream(ABC, Generic[T]):
     @abstractmethod
     def take(self, message: Any) -> T | None:
         """What a message brings the caller; None where it brings nothing new."""
+
+    def pause_s(self, cut: Unavailable | Busy, now_s: float) -> float:
+        """How long to sleep after a failure until the next try; raises it where there shall be none."""
+        if isinstance(cut, Busy):
+            raise cut
+        return self.outage.pause_s(cut, now_s)
 
     @abstractmethod
     def ended_early(self) -> PersonaeError:

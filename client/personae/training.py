@@ -7,6 +7,7 @@ from personae.connection import Connection
 from personae.errors import ServerDefect
 from personae.event_log import EventLog, published
 from personae.events import Ended, TrainingEvent
+from personae.notebook import live_view
 from personae.resources import Adapter, TrainingRecord
 
 
@@ -35,6 +36,10 @@ class Training:
         """Ask the training to stop; its `Ended` event follows. Cancelling a cancelled training changes nothing."""
         self.record = self._connection.ask(calls.cancel_training(self.name))
 
+    def delete(self) -> None:
+        """Delete its record, events, samples and checkpoints; it must have ended. Its adapter stays."""
+        self._connection.ask(calls.delete_training(self.name))
+
     def events(self, after: int = 0) -> Iterator[TrainingEvent]:
         """Every event after sequence `after`, as it happens; ends after `Ended`.
 
@@ -46,8 +51,10 @@ class Training:
     def wait(self, on_event: Callable[[TrainingEvent], None] | None = None) -> Adapter:
         """The adapter, once it is published; `on_event` sees every event until then.
 
-        Raises TrainingFailed or TrainingCancelled where there will be none.
+        Without it, a notebook shows how far the training is, live. Raises TrainingFailed or TrainingCancelled where
+        there will be no adapter.
         """
+        on_event = on_event or live_view(self.record.adapter or self.name)
         for event in self.events():
             if on_event:
                 on_event(event)

@@ -68,3 +68,6 @@ def test_the_wheel_alone_trains_and_generates(
     script = Path(__file__).with_name("installed_client.py")
     said = run(python, "-I", script, stack.trainer, stack.inference, PICTURES, name)
     assert set(pins) <= set(said.split())
+    # Whoever uses it has its types.
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path}/mypy"]
+    run(*mypy, f"--python-executable={python}", script)

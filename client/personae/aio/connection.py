@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import grpc.aio
 from google.protobuf.message import Message
 
+from personae import routing
 from personae.access import Access
 from personae.calls import Call, Page, Sending, Upload
 from personae.connection import CHANNEL_OPTIONS, silence
-from personae.errors import Unavailable, from_rpc
+from personae.errors import Busy, Unavailable, from_rpc
 from personae.patience import Outage, Patience, after_an_answer
 from personae.stream import Stream
 
@@ -31,10 +32,12 @@ class Connection:
         make_stub: Callable[[grpc.aio.Channel], Any],
         patience: Patience,
         access: Access = Access(),  # noqa: B008 - frozen
+        adapter_affinity: bool = False,
     ) -> None:
         access.check(address)
         self._address, self._make_stub = address, make_stub
         self._access, self._credentials = access, access.credentials()
+        self._options = [*CHANNEL_OPTIONS, *access.options(), *routing.channel_options(adapter_affinity)]
         self._opened: tuple[grpc.aio.Channel, Any] | None = None
         self._closed = False
         self.patience = patience
@@ -51,7 +54,8 @@ class Connection:
         rpc = self._rpc(call.rpc)
 
         async def attempt() -> Any:
-            open_call = rpc(call.request, timeout=self.patience.call_s, metadata=self._access.metadata())
+            metadata = (*self._access.metadata(), *routing.metadata(call.routing_key))
+            open_call = rpc(call.request, timeout=self.patience.call_s, metadata=metadata)
             try:
                 return await open_call
             except asyncio.CancelledError:
@@ -87,7 +91,7 @@ class Connection:
     async def follow(self, stream: Stream[T]) -> AsyncGenerator[T, None]:
         """What the stream brings, however often it is cut. Closing the iterator cancels the call."""
         while not stream.complete:
-            metadata = self._access.metadata()
+            metadata = (*self._access.metadata(), *routing.metadata(stream.routing_key))
             call = self._rpc(stream.rpc)(stream.request(), timeout=stream.timeout_s, metadata=metadata)
             try:
                 async with aclosing(_read(call, stream.silence_s)) as messages:
@@ -98,11 +102,11 @@ class Connection:
                             yield item
                 if not stream.complete:
                     raise stream.ended_early()
-            except Unavailable as cut:
+            except (Unavailable, Busy) as cut:
                 if self._closed:
                     raise
                 if not stream.complete:
-                    await asyncio.sleep(stream.outage.pause_s(cut, time.monotonic()))
+                    await asyncio.sleep(stream.pause_s(cut, time.monotonic()))
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         outage = Outage(self.patience.unanswered_s, self.patience.first_pause_s)
@@ -123,11 +127,10 @@ class Connection:
     def _open(self) -> tuple[grpc.aio.Channel, Any]:
         # A channel belongs to the loop it is made in, and a client may be made before there is one.
         if self._opened is None:
-            options = [*CHANNEL_OPTIONS, *self._access.options()]
             channel = (
-                grpc.aio.secure_channel(self._address, self._credentials, options)
+                grpc.aio.secure_channel(self._address, self._credentials, self._options)
                 if self._credentials
-                else grpc.aio.insecure_channel(self._address, options)
+                else grpc.aio.insecure_channel(self._address, self._options)
             )
             self._opened = channel, self._make_stub(channel)
         return self._opened

@@ -16,8 +16,8 @@ class Removing:
     _trainer: Connection | None
     _inference: Connection | None
 
-    async def delete_dataset(self, name: str) -> None:
-        """Delete a dataset, by its id or name, and all that was made of it: trainings, adapters, images in the bucket.
+    async def delete_dataset(self, name: Dataset | str) -> None:
+        """Delete a dataset and all that was made of it: trainings, adapters, images in the bucket.
 
         A training that runs on it is stopped. The adapters stop being served within 5 seconds. Ids of deleted datasets
         are not given again.
@@ -30,8 +30,8 @@ class Removing:
         full_name = requests.resource_name(self.project, "trainings", name)
         await needed(self._trainer, "trainer").ask(calls.delete_training(full_name))
 
-    async def delete_adapter(self, name: str) -> None:
-        """Delete a version of an adapter, or all, by id or name, with the images in the bucket that it made.
+    async def delete_adapter(self, name: Adapter | str) -> None:
+        """Delete the version of an adapter that is named, or all, with the images in the bucket that it made.
 
         It stops being served within 5 seconds; `look_up_image` still finds what it made.
         """
@@ -43,6 +43,5 @@ class Removing:
 
         source: an Adapter or a Dataset, or the name of either; `micah/versions/2` is an adapter's.
         """
-        name = source if isinstance(source, str) else source.name
-        parent = requests.resource_name(self.project, "adapters", name)
+        parent = requests.resource_name(self.project, "adapters", source)
         return needed(self._inference, "inference").pages(lambda token: calls.list_images(parent, token))

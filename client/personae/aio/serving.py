@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from personae import calls, requests
 from personae.aio.connection import Connection
 from personae.connection import needed
-from personae.resources import ServedAdapter
+from personae.resources import Adapter, ServedAdapter
 
 
 class Serving:
@@ -14,11 +14,11 @@ class Serving:
     project: str
     _inference: Connection | None
 
-    async def preload_adapter(self, name: str, *, pinned: bool = False) -> ServedAdapter:
+    async def preload_adapter(self, name: Adapter | str, *, pinned: bool = False) -> ServedAdapter:
         """Bring an adapter, by its id or name, into the inference server's memory before pictures are asked of it.
 
         pinned: keep it there until the server stops or it is preloaded again without this. Where several servers share
-        an address, this reaches one of them.
+        an address, this reaches one of them: with `adapter_affinity` the one that will be asked for the pictures.
         """
         inference = needed(self._inference, "inference")
         call = calls.preload_adapter(requests.resource_name(self.project, "adapters", name), pinned)

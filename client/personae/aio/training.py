@@ -8,6 +8,7 @@ from personae.aio.connection import Connection
 from personae.errors import ServerDefect
 from personae.event_log import EventLog, published
 from personae.events import Ended, TrainingEvent
+from personae.notebook import live_view
 from personae.resources import Adapter, TrainingRecord
 
 
@@ -36,6 +37,10 @@ class Training:
         """Ask the training to stop; its `Ended` event follows. Cancelling a cancelled training changes nothing."""
         self.record = await self._connection.ask(calls.cancel_training(self.name))
 
+    async def delete(self) -> None:
+        """Delete its record, events, samples and checkpoints; it must have ended. Its adapter stays."""
+        await self._connection.ask(calls.delete_training(self.name))
+
     def events(self, after: int = 0) -> AsyncGenerator[TrainingEvent, None]:
         """Every event after sequence `after`, as it happens; ends after `Ended`.
 
@@ -47,8 +52,10 @@ class Training:
     async def wait(self, on_event: Callable[[TrainingEvent], None] | None = None) -> Adapter:
         """The adapter, once it is published; `on_event` sees every event until then.
 
-        Raises TrainingFailed or TrainingCancelled where there will be none.
+        Without it, a notebook shows how far the training is, live. Raises TrainingFailed or TrainingCancelled where
+        there will be no adapter.
         """
+        on_event = on_event or live_view(self.record.adapter or self.name)
         async with aclosing(self.events()) as events:
             async for event in events:
                 if on_event:

@@ -115,7 +115,14 @@ def test_the_servers_name_may_be_another_than_the_hosts(connect, trainer, author
 
 
 @pytest.mark.parametrize(
-    "address", ["10.0.0.1:50051", "example.com:50051", "dns:///example.com:1", "127.0.0.1.example.com:1"]
+    "address",
+    [
+        "10.0.0.1:50051",
+        "example.com:50051",
+        "dns:///example.com:1",
+        "127.0.0.1.example.com:1",
+        "ipv4:127.0.0.1:1,10.0.0.1:1",
+    ],
 )
 @pytest.mark.parametrize("make", [personae.Client, personae.aio.Client], ids=["sync", "aio"])
 def test_a_token_is_not_sent_in_plaintext_to_another_machine(make, address):
@@ -125,7 +132,10 @@ def test_a_token_is_not_sent_in_plaintext_to_another_machine(make, address):
         assert TOKEN not in str(raised.value)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/x", "ipv4:127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/x", "ipv4:127.0.0.1:1", "ipv4:127.0.0.1:1,127.0.0.2:1"],
+)
 def test_this_machine_may_have_it(address):
     personae.Client(address, token=TOKEN).close()
 

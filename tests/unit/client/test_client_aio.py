@@ -16,7 +16,8 @@ LISTENING_S = 5
 
 def verbs(kind):
     """The public methods and properties of a class, with their parameters and their documentation."""
-    public = {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+    # With what they inherit: many verbs are in mixins.
+    public = {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
     return {
         name: (
             list(inspect.signature(value).parameters.values()) if callable(value) else "property",
@@ -31,7 +32,7 @@ def verbs(kind):
 )
 def test_both_clients_have_the_same_verbs_with_the_same_parameters_and_words(synchronous, awaited):
     assert verbs(synchronous) == verbs(awaited)
-    assert inspect.signature(synchronous).parameters.keys() >= inspect.signature(awaited).parameters.keys()
+    assert {"generate_many", "delete_adapter", "preload_adapter"} <= verbs(personae.Client).keys()
 
 
 def test_both_clients_are_made_alike():

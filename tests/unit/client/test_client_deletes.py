@@ -25,6 +25,18 @@ def test_a_deletion_names_what_goes_and_can_be_repeated(client, trainer, kind, n
     uuid.UUID(request.request_id)
 
 
+def test_what_is_held_can_be_deleted_as_it_is(client, trainer):
+    client.delete_dataset(client.get_dataset("d1"))
+    client.delete_adapter(client.get_adapter("micah/versions/2"))
+    assert client.get_training("t1").delete() is None
+    asked = [trainer.requests[f"Delete{kind}"][0].name for kind in ("Dataset", "Adapter", "Training")]
+    assert asked == [
+        "projects/default/datasets/d1",
+        "projects/default/adapters/micah/versions/2",
+        "projects/default/trainings/t1",
+    ]
+
+
 def test_a_deletion_that_was_cut_is_sent_again_with_the_same_request_id(client, trainer, pauses):
     trainer.instead["DeleteAdapter"] = [unavailable()]
     client.delete_adapter("micah")

@@ -1,5 +1,8 @@
 """Statuses and their google.rpc details become the client's own errors."""
 
+import re
+import traceback
+
 import grpc
 import pytest
 from client_fakes import fail, retry_info
@@ -61,6 +64,24 @@ def test_a_full_server_says_how_long_to_wait(client, inference):
     with pytest.raises(personae.Busy) as raised:
         next(client.generate("a picture"))
     assert raised.value.retry_after_s == 0.5
+
+
+def test_a_deadline_that_is_too_short_now_says_when_it_will_do(client, inference):
+    info = error_details_pb2.ErrorInfo(reason="DEADLINE_TOO_SHORT", domain="personae")
+    inference.instead["Generate"] = [
+        lambda context: fail(context, grpc.StatusCode.DEADLINE_EXCEEDED, "too short", info, retry_info(0.5))
+    ]
+    with pytest.raises(personae.DeadlineExceeded) as raised:
+        next(client.generate("a picture"))
+    assert (raised.value.reason, raised.value.retry_after_s) == ("DEADLINE_TOO_SHORT", 0.5)
+
+
+def test_every_error_says_what_to_do_as_its_table_does():
+    table = dict(re.findall(r"── (\w+) +(.+)", personae.errors.__doc__))
+    family = [error for error in personae.PersonaeError.__subclasses__() if error.__module__ == "personae.errors"]
+    assert table == {error.__name__: error.remedy for error in family}
+    shown = "".join(traceback.format_exception(personae.TooLarge("9 MB")))
+    assert shown.endswith("TooLarge: 9 MB\nWhat to do: send less at once.\n")
 
 
 def test_a_refused_message_size_is_no_reason_to_wait(client, trainer):

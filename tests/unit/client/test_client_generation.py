@@ -4,8 +4,10 @@ import hashlib
 import io
 from datetime import UTC, datetime
 
+import grpc
 import pytest
-from client_fakes import unavailable
+from client_fakes import fail, retry_info, unavailable
+from google.rpc import error_details_pb2
 from PIL import Image
 
 import personae
@@ -37,6 +39,17 @@ def test_after_a_cut_only_the_missing_pairs_are_asked_for(client, inference):
         [(prompt.text, list(prompt.seeds)) for prompt in request.prompts] for request in inference.requests["Generate"]
     ]
     assert asked == [[("a", [1, 2]), ("b", [3]), ("c", [4, 5])], [("a", [1, 2]), ("b", [3])], [("a", [1, 2])]]
+
+
+def test_after_a_cut_a_full_server_is_waited_for(client, inference, pauses):
+    info = error_details_pb2.ErrorInfo(reason="QUEUE_FULL", domain="personae")
+    inference.cut_after = [1]
+    inference.instead["Generate"] = [
+        lambda context: None,
+        lambda context: fail(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "full", info, retry_info(0.75)),
+    ]
+    assert sorted(image.index for image in client.generate("a", seeds=[1, 2, 3])) == [0, 1, 2]
+    assert (len(pauses), pauses[1]) == (2, 0.75)
 
 
 def test_after_a_cut_the_drawn_seeds_and_settings_are_kept(client, inference):
