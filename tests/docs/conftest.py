@@ -12,11 +12,9 @@ from tests.docs.sandbox import sandbox
 FIRST = "docs/train.md"
 """Makes the adapter `mia`, which other pages go on with."""
 
-RunPage = Callable[[str], None]
-
 
 @pytest.fixture(scope="session")
-def run_page(stack: local_stack.Running, tmp_path_factory: pytest.TempPathFactory) -> RunPage:
+def run_page(stack: local_stack.Running, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
     """Runs a page's blocks, the first page's before them; a page that failed fails again."""
     outcomes: dict[str, BaseException | None] = {}
 

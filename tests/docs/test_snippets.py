@@ -1,12 +1,12 @@
 """Every command and snippet of the pages runs as it stands there; what is not run is listed here, to be seen."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 import yaml
 
 from tests.docs.blocks import EXECUTED, NEEDS, PARSED, PROGRAMS, SHOWN, Block, blocks, is_slow, may_run, pages
-from tests.docs.conftest import RunPage
 
 # Run by tests/e2e/test_readme.py, with services that its own command starts.
 ELSEWHERE = "README.md"
@@ -31,7 +31,7 @@ def every_block() -> list[Block]:
 @pytest.mark.parametrize(
     "page", [pytest.param(page, marks=pytest.mark.slow) if is_slow(page) else page for page in RUN]
 )
-def test_every_block_of_the_page_runs(page: str, run_page: RunPage) -> None:
+def test_every_block_of_the_page_runs(page: str, run_page: Callable[[str], None]) -> None:
     run_page(page)
 
 
