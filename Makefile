@@ -51,6 +51,9 @@ check: .venv/test .venv-protos/ready ## Format, lint, types, import rules, contr
 protos: .venv/test .venv-protos/ready ## Regenerate the Python code in client/personae/v1 from protos/
 	.venv-protos/bin/python protos/generate.py write
 
+docs: .venv/test ## Build the pages as a site in dist/docs; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 manifests: .venv/test ## Render k8s/, validate it, start the services from the files of their images
 	$(BIN)/pytest tests/manifests
 
@@ -93,4 +96,4 @@ clean: ## Stop nothing, delete what `make` and `personae up` made: environments,
 	.venv-protos/bin/python -m pip install --quiet 'grpcio-tools==1.71.2' 'mypy-protobuf==3.6.0'
 	@touch $@
 
-.PHONY: help demo test test-units test-processes test-slow test-faults check protos manifests bench bench-gpu base-model base-model-eval judges clean
+.PHONY: help demo test test-units test-processes test-slow test-faults check protos docs manifests bench bench-gpu base-model base-model-eval judges clean

@@ -1,7 +1,7 @@
 """Every command and snippet of the README, run as it stands there, in a copy of the tree and against its own services.
 
 Two things are changed on the way: addresses become free ports, and trainings get two steps instead of the default.
-Blocks marked `cluster` need one and are not run; `make` targets are only resolved, since this test is part of one.
+`make` targets are only resolved, since this test is part of one. The other pages: tests/docs.
 """
 
 import os
@@ -16,25 +16,22 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from base_models.catalog import BUNDLED
 from personae.cli import local_stack
+from tests.docs.blocks import blocks as blocks_of
+from tests.docs.own_files import write_pictures
 from tests.real_store import free_ports
 from tests.tracked_files import tracked
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"^```(\w+)([^\n]*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 RUN_S = 240.0
-# As people have them: other sizes, other formats, not square.
-SIZES = [(300, 400), (640, 480), (512, 512), (200, 150)]
-FORMATS = ["jpg", "png", "webp", "jpeg"]
 
 
 def blocks(language: str, *words: str) -> list[str]:
     """The README's code blocks in a language that contain all the words, but for those that need a cluster."""
     return [
-        text
-        for found, marks, text in BLOCKS
-        if found == language and "cluster" not in marks and all(word in text for word in words)
+        block.text
+        for block in blocks_of("README.md")
+        if block.language == language and block.marked != "cluster" and all(word in block.text for word in words)
     ]
 
 
@@ -46,12 +43,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, copy / name)
     (copy / ".venv").symlink_to(sys.prefix)
-    pictures = copy / "pictures"
-    pictures.mkdir()
-    for index, path in enumerate(sorted((BUNDLED["toon-64"] / "sets" / "toon-a" / "train").glob("*.png"))):
-        own = pictures / f"photo {index}.{FORMATS[index % len(FORMATS)]}"
-        Image.open(path).convert("RGB").resize(SIZES[index % len(SIZES)]).save(own)
-        own.with_suffix(".txt").write_text(path.with_suffix(".txt").read_text())
+    write_pictures(copy / "pictures")
     return copy
 
 
@@ -167,11 +159,10 @@ def test_the_python_snippets_run(copy: Path, environment: dict[str, str], up: No
 
 def test_every_block_is_run_or_says_why_not() -> None:
     known = blocks("sh", "make demo") + blocks("sh", "personae up") + blocks("sh", "personae train") + blocks("python")
-    rest = [text for language, marks, text in BLOCKS if "cluster" not in marks and text not in known]
-    assert [text for text in rest if "node personae.mjs" not in text] == []
+    assert [
+        str(block) for block in blocks_of("README.md") if block.marked != "cluster" and block.text not in known
+    ] == []
 
 
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
-    assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
+def test_the_checkout_is_where_the_readme_lies() -> None:
     assert local_stack.checkout() == ROOT

@@ -1,4 +1,4 @@
-"""The overlay that k8s/README.md tells an operator to write renders, is valid, and says what it was written to say."""
+"""The overlay that docs/deploy.md tells an operator to write renders, is valid, and says what it was written to say."""
 
 import re
 import shutil
@@ -7,7 +7,8 @@ from pathlib import Path
 from tests.manifests.rendered import REPOSITORY, Object, of_kind, render
 from tests.manifests.test_manifests_are_valid import assert_valid
 
-_PAGE = (REPOSITORY / "k8s" / "README.md").read_text()
+_PAGE = (REPOSITORY / "docs" / "deploy.md").read_text()
+_TREE = (REPOSITORY / "k8s" / "README.md").read_text()
 
 
 def rendered_overlay(folder: Path) -> list[Object]:
@@ -49,8 +50,8 @@ def test_the_page_names_the_addresses_that_the_services_have(tmp_path: Path) -> 
         assert f"`dns:///{name}:{service['spec']['ports'][0]['port']}`" in _PAGE
 
 
-def test_every_file_that_the_page_lists_is_there() -> None:
-    (tree,) = re.findall(r"```\n(images/.*?)```", _PAGE, flags=re.DOTALL)
+def test_every_file_that_the_folder_s_page_lists_is_there() -> None:
+    (tree,) = re.findall(r"```text\n(images/.*?)```", _TREE, flags=re.DOTALL)
     listed = set(re.findall(r"[a-z.]+\.(?:yaml|env|Dockerfile)", tree))
     there = {path.name for place in ("images", "base") for path in (REPOSITORY / "k8s" / place).iterdir()}
     assert listed <= there
