@@ -10,7 +10,7 @@ from personae.cli import local_stack
 from tests.docs.blocks import blocks, may_run
 from tests.docs.sandbox import Sandbox, sandbox, shortened
 
-NOWHERE = local_stack.Running("127.0.0.1:1", "127.0.0.1:2", "", [])
+NOWHERE = local_stack.Running("127.0.0.1:1", "127.0.0.1:2", "", {}, [])
 
 
 @pytest.fixture

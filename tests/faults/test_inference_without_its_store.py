@@ -126,7 +126,7 @@ def test_a_store_that_is_slow_for_one_adapter_holds_up_no_other(serving: Serving
 def test_a_store_that_forbids_is_the_operators_to_mend(serving: Serving) -> None:
     far, digest = serving.adapter()
     with serving.lying.lies(_about("forbid", digest)):
-        assert serving.refusal(far)[:2] == (Code.INTERNAL, "INTERNAL")
+        assert serving.refusal(far)[:2] == (Code.INTERNAL, "STORE_FORBIDDEN")
     assert len(serving.images(far)) == 1
 
 
