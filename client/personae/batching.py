@@ -1,5 +1,6 @@
 """The verb of a Client that takes thousands of prompts: several requests at a time, a thread for each."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
@@ -81,8 +82,10 @@ def _images(inference: Connection, batch: Batch) -> Iterator[Image]:
             if failure:
                 batch.failed(part, failure)
     finally:
-        for stop, _ in running.values():
-            stop.set()
-        for _, thread in running.values():
-            thread.join()
+        # Of a program that ends, the threads have stopped wherever they were, and never let go of what they hold.
+        if not sys.is_finalizing():
+            for stop, _ in running.values():
+                stop.set()
+            for _, thread in running.values():
+                thread.join()
     batch.check_complete()

@@ -60,5 +60,6 @@ def test_every_error_of_the_family_has_one_of_the_codes_that_help_names(personae
     assert named == EXIT_CODES
     family = [found for found in vars(personae.errors).values() if isinstance(found, type)]
     errors = {found for found in family if issubclass(found, personae.PersonaeError)}
-    codes = {exit_code(found([]) if found is personae.InvalidRequest else found("x")) for found in errors}
+    of_several = (personae.InvalidRequest, personae.Incomplete)
+    codes = {exit_code(found([]) if found in of_several else found("x")) for found in errors}
     assert codes | {0, exit_code(Interrupted()), exit_code(OSError())} == named.keys()
