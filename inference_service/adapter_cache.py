@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,7 +63,7 @@ class AdapterCache:
             parsed = _parse_if(digest, body, parse)
             if parsed is not None:
                 self._count("disk")
-                return body, parsed.result()
+                return body, parsed[0]
             _logger.warning("%s is damaged and is fetched again", self._folder / digest)
             self.drop(digest)
         body = self._from_bucket(key, digest)
@@ -72,7 +72,7 @@ class AdapterCache:
             _logger.error("%s: %d bytes with another SHA-256", key, len(body))
             raise DataLost(f"the adapter file {digest} is damaged in the bucket; train the adapter again")
         self._count("bucket")
-        return body, parsed.result()
+        return body, parsed[0]
 
     def keep(self, digest: str, body: bytes) -> None:
         """Write bytes that `read` gave to the disk, where they are not there yet."""
@@ -189,9 +189,13 @@ class AdapterCache:
         self._sizes.move_to_end(digest)
 
 
-def _parse_if(digest: str, body: bytes, parse: Callable[[bytes], T]) -> "Future[T] | None":
-    """What `parse` makes of the bytes, finished; None where their SHA-256 is another."""
+def _parse_if(digest: str, body: bytes, parse: Callable[[bytes], T]) -> tuple[T] | None:
+    """What `parse` makes of the bytes, or raises; None where their SHA-256 is another."""
     with ThreadPoolExecutor(1) as beside:
         parsed = beside.submit(parse, body)
         is_right = hashlib.sha256(body).hexdigest() == digest
-    return parsed if is_right else None
+    try:
+        return (parsed.result(),) if is_right else None
+    finally:
+        # The future has the error, and the error this frame: they would keep each other, and the bytes with them.
+        del parsed

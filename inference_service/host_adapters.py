@@ -23,6 +23,7 @@ _MAX_REFUSED = 1024
 # At most this share of the bound is pinned, so that there is always room for the others.
 _PINNED_SHARE = 0.5
 _PIN_RETRY_S = 60.0
+Refusal = DataLost | AdapterInvalid
 # As many files are on their way at once; the next waits for one of them.
 _THREADS = 16
 
@@ -53,7 +54,7 @@ class HostAdapters:
         # What a request or a slot of the engine still has need not be loaded again.
         self._alive: WeakValueDictionary[HostKey, HostAdapter] = WeakValueDictionary()
         self._loading: dict[HostKey, Future[HostAdapter]] = {}
-        self._refused: OrderedDict[HostKey, tuple[Exception, float]] = OrderedDict()
+        self._refused: OrderedDict[HostKey, tuple[Refusal, float]] = OrderedDict()
 
     def find(self, key: HostKey) -> HostAdapter | None:
         """The adapter if it is in memory: no disk, no hashing, no waiting."""
@@ -143,11 +144,15 @@ class HostAdapters:
     ) -> None:
         try:
             body, content = self._cache.read(blob, key.digest, parse)
+        except (DataLost, AdapterInvalid) as error:
+            with self._lock:
+                del self._loading[key]
+                self._refuse(key, error)
+            future.set_exception(_anew(error))
+            return
         except Exception as error:
             with self._lock:
                 del self._loading[key]
-                if isinstance(error, (DataLost, AdapterInvalid)):
-                    self._refuse(key, error)
             future.set_exception(error)
             return
         with self._lock:
@@ -181,16 +186,20 @@ class HostAdapters:
             self._pinned.remove(key)
             self._pinned_bytes -= self._held[key].size_bytes
 
-    def _refuse(self, key: HostKey, error: DataLost | AdapterInvalid) -> None:
-        self._refused[key] = error, self._clock() + _REFUSE_FOR_S
+    def _refuse(self, key: HostKey, error: Refusal) -> None:
+        self._refused[key] = _anew(error), self._clock() + _REFUSE_FOR_S
         self._refused.move_to_end(key)
         while len(self._refused) > _MAX_REFUSED:
             self._refused.popitem(last=False)
 
-    def _refusal(self, key: HostKey) -> Exception | None:
+    def _refusal(self, key: HostKey) -> Refusal | None:
         error, until_s = self._refused.get(key, (None, 0.0))
         if error is None or until_s <= self._clock():
             self._refused.pop(key, None)
             return None
-        # An error that is raised again and again collects the stacks of all its callers, so each gets a new one.
-        return type(error)(*error.args)
+        return _anew(error)
+
+
+def _anew(error: Refusal) -> Refusal:
+    """The same error without a stack: that would hold the whole file, and once it is raised again, all its callers."""
+    return type(error)(*error.args)

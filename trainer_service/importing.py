@@ -10,6 +10,7 @@ comes of it: up to twice the file, in float32.
 import asyncio
 import hashlib
 import mmap
+import os
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -85,7 +86,7 @@ class Importing:
         ResourceExists, TryLater.
         """
         stream, digest = ImportStream(self._base_models), hashlib.sha256()
-        with self._place(), tempfile.TemporaryFile(prefix="import-") as file:
+        with self._place(), tempfile.TemporaryFile(prefix="import-", dir=_waiting_room()) as file:
             async for part in _spoken(parts, longest_silence_s):
                 known = stream.checked is not None
                 chunk = stream.feed(part)
@@ -93,7 +94,7 @@ class Importing:
                     # Before the file, so that a name that is taken costs no upload.
                     await _carried_out(self._check_free, stream.checked)
                 digest.update(chunk)
-                await _carried_out(file.write, chunk)
+                await _carried_out(_append, file, chunk)
             return await _carried_out(self._publish, stream.finish(), file, digest.hexdigest())
 
     @contextmanager
@@ -212,8 +213,18 @@ class Importing:
         return self._known[entry.name]
 
 
-def _convert(file: IO[bytes], shapes: LayerShapes, pipeline: str) -> ImportedAdapter:
+def _waiting_room() -> str:
+    """Where temporary files go. `tempfile` tries whether it can write there, and on a full disk goes elsewhere."""
+    return os.environ.get("TMPDIR") or "/tmp"
+
+
+def _append(file: IO[bytes], chunk: bytes) -> None:
+    file.write(chunk)
+    # Here a full disk is told as what it is; at closing it would take the place of any other refusal.
     file.flush()
+
+
+def _convert(file: IO[bytes], shapes: LayerShapes, pipeline: str) -> ImportedAdapter:
     if file.tell() == 0:
         # Nothing cannot be mapped.
         return import_adapter(b"", shapes, pipeline)

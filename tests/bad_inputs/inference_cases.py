@@ -49,6 +49,18 @@ def _unmet(row: int, what: str, adapter: str, reason: str, says: tuple[str, ...]
     )
 
 
+def _missing(row: int, what: str, request: Generate) -> Case:
+    return Case(
+        row,
+        what,
+        lambda world: world.inference("Generate", request),
+        Code.NOT_FOUND,
+        "NOT_FOUND",
+        details=("ResourceInfo",),
+        says=("does not exist",),
+    )
+
+
 def _lost(what: str, adapter: str) -> Case:
     return Case(
         29, what, lambda world: world.inference("Generate", with_adapters(adapter)), Code.DATA_LOSS, "DATA_LOST"
@@ -58,22 +70,16 @@ def _lost(what: str, adapter: str) -> Case:
 _ADAPTERS = "projects/default/adapters"
 
 CASES = [
+    _missing(3, "an adapter that is not there", with_adapters(f"{_ADAPTERS}/none")),
+    _missing(4, "another project's adapter", with_adapters("projects/other/adapters/theirs/versions/1")),
+    _missing(4, "another project's share", generate(project="other")),
     Case(
-        4,
-        "another project's adapter",
-        lambda world: world.inference("Generate", with_adapters("projects/other/adapters/theirs/versions/1")),
-        Code.NOT_FOUND,
-        "NOT_FOUND",
-        details=("ResourceInfo",),
-        says=("does not exist",),
-    ),
-    Case(
-        4,
-        "another project's share",
-        lambda world: world.inference("Generate", generate(project="other")),
-        Code.NOT_FOUND,
-        "NOT_FOUND",
-        details=("ResourceInfo",),
+        5,
+        "a hash that is none",
+        lambda world: world.inference("LookUpImage", pb.LookUpImageRequest(digest="x")),
+        Code.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        frozenset({"digest"}),
     ),
     *(
         _refused(5, f"an adapter called {bad_id[:8]!r}", with_adapters(f"{_ADAPTERS}/{bad_id}"), "adapters[0].adapter")

@@ -2,11 +2,9 @@
 
 import pytest
 
-from tests.bad_inputs import config_cases, inference_cases, trainer_cases, wire_cases
 from tests.bad_inputs.case import Case, check
+from tests.bad_inputs.table import CASES
 from tests.bad_inputs.world import World
-
-CASES = [*trainer_cases.CASES, *config_cases.CASES, *inference_cases.CASES, *wire_cases.CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -57,6 +57,16 @@ def test_each_picture_that_cannot_be_used_is_reported_by_name_and_the_others_are
     assert report.accepted_count == 3
 
 
+def test_a_training_runs_on_the_pictures_that_are_not_broken(world: World) -> None:
+    report = world.trainer("GetDataset", pb.GetDatasetRequest(name=world.dataset)).dataset.report
+    assert (report.accepted_count, report.rejected_count) == (3, 1)
+    (broken,) = [image for image in report.images if not image.accepted]
+    assert (broken.filename, broken.rejection) == ("broken.png", ImageReport.REJECTION_TRUNCATED)
+    assert broken.detail
+    training = world.trainer("GetTraining", pb.GetTrainingRequest(name=world.training)).training
+    assert training.state == Training.State.STATE_SUCCEEDED
+
+
 def test_pictures_in_other_modes_are_taken_and_converted(world: World) -> None:
     for filename, (mode, make) in CONVERTED_PICTURES.items():
         # Each on its own: they are nearly one picture.

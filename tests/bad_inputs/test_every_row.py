@@ -1,6 +1,6 @@
 """No row of the table of bad inputs is left out: each is asked here, or by a test of another folder that is named."""
 
-from tests.bad_inputs.test_bad_inputs import CASES
+from tests.bad_inputs.table import CASES
 from tests.named_tests import exists, references
 
 _HERE = "`tests/bad_inputs/test_bad_states.py::"

@@ -1,6 +1,5 @@
 """What a TrainerService refuses: the rows of the table that are its own."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -8,14 +7,10 @@ import grpc
 from personae.v1 import adapter_pb2, dataset_pb2, training_pb2
 from personae.v1 import trainer_pb2 as pb
 from tests.bad_inputs.case import Case
-from tests.bad_inputs.world import World
 
 Code = grpc.StatusCode
-Upload = pb.UploadImagesRequest
 ID_PATTERN = "^[a-z0-9][a-z0-9-]{0,62}$"
 BAD_IDS = ["../x", "/abs", "a//b", "%2e%2e", "a\0b", "a\nb", "A", "a" * 1025]
-BAD_UPLOAD_BYTES = 52_428_801
-MAX_PICTURES = 1_000
 
 
 def train(dataset: str, **changes: Any) -> pb.CreateTrainingRequest:
@@ -24,34 +19,6 @@ def train(dataset: str, **changes: Any) -> pb.CreateTrainingRequest:
     request = {key: changes.pop(key) for key in names if key in changes}
     training = training_pb2.Training(**({"dataset": dataset, "adapter_id": "cat"} | changes))
     return pb.CreateTrainingRequest(training=training, **request)
-
-
-def upload(world: World, *parts: Upload) -> object:
-    """An upload of these messages."""
-    return world.trainer("UploadImages", iter(parts))
-
-
-def header(world: World) -> Upload:
-    """The first message of an upload to a dataset that exists."""
-    return Upload(header=Upload.Header(dataset=world.dataset))
-
-
-def announced(filename: str = "a.png", size_bytes: int = 3, caption: str = "") -> Upload:
-    """Announces a picture."""
-    return Upload(image=Upload.Image(filename=filename, size_bytes=size_bytes, caption=caption))
-
-
-def too_many_pictures(world: World) -> object:
-    """One picture more than a dataset may have, each of one byte."""
-
-    def messages() -> Iterator[Upload]:
-        yield header(world)
-        for index in range(MAX_PICTURES):
-            yield announced(f"{index}.png", 1)
-            yield Upload(chunk=b"x")
-        yield announced("one-too-many.png", 1)
-
-    return world.trainer("UploadImages", messages())
 
 
 def invalid(row: int, what: str, rpc: str, request: Any, *fields: str, says: tuple[str, ...] = ()) -> Case:
@@ -88,25 +55,6 @@ CASES = [
         "DATASET_NOT_READY",
         details=("PreconditionFailure",),
         says=("0 usable pictures; a training starts with 3",),
-    ),
-    Case(
-        2,
-        "a picture of more bytes than the limit",
-        lambda world: upload(world, header(world), announced(size_bytes=BAD_UPLOAD_BYTES)),
-        Code.INVALID_ARGUMENT,
-        "INVALID_REQUEST",
-        frozenset({"image.size_bytes"}),
-        says=("52,428,800",),
-    ),
-    Case(
-        2,
-        "more pictures than the limit",
-        too_many_pictures,
-        Code.INVALID_ARGUMENT,
-        "INVALID_REQUEST",
-        frozenset({"image"}),
-        says=("1,000",),
-        repeats=2,
     ),
     _missing(3, "a dataset that is not there", "GetDataset", pb.GetDatasetRequest(name=f"{NOWHERE}/datasets/none")),
     _missing(3, "a training that is not there", "GetTraining", pb.GetTrainingRequest(name=f"{NOWHERE}/trainings/none")),
@@ -171,15 +119,6 @@ CASES = [
         "page_token",
     ),
     Case(
-        6,
-        "a URL for a picture",
-        lambda world: upload(world, header(world), announced("https://example.org/a.png")),
-        Code.INVALID_ARGUMENT,
-        "INVALID_REQUEST",
-        frozenset({"image.filename"}),
-        says=("not fetched",),
-    ),
-    Case(
         17,
         "no consent where it is required",
         lambda world: world.trainer("CreateTraining", train(world.dataset_without_consent)),
@@ -236,29 +175,6 @@ CASES = [
         )
         for sequence in (-1, 10**12)
     ),
-    *(
-        Case(
-            25,
-            f"an upload with {what}",
-            lambda world, parts=parts: upload(world, *(header(world) if part is None else part for part in parts)),
-            Code.INVALID_ARGUMENT,
-            "INVALID_REQUEST",
-            frozenset({field}),
-        )
-        for what, parts, field in [
-            ("nothing in it", [], "header"),
-            ("no header", [Upload(chunk=b"x")], "header"),
-            ("two headers", [None, None], "header"),
-            ("a chunk that belongs to nothing", [None, Upload(chunk=b"x")], "chunk"),
-            ("a chunk after the end", [None, announced(), Upload(chunk=b"abc"), Upload(chunk=b"d")], "chunk"),
-            ("fewer bytes than announced", [None, announced(), Upload(chunk=b"ab")], "chunk"),
-            (
-                "a chunk of more than a megabyte",
-                [None, announced(size_bytes=2**21), Upload(chunk=b"x" * 2**21)],
-                "chunk",
-            ),
-        ]
-    ),
     invalid(
         25,
         "consent of nobody for nothing",
@@ -268,4 +184,13 @@ CASES = [
         "consent.purpose",
         "consent.evidence",
     ),
+    invalid(
+        25,
+        "consent of nobody for too much",
+        "CreateDataset",
+        pb.CreateDatasetRequest(consent=dataset_pb2.Consent(purpose="p" * 501)),
+        "consent.given_by",
+        "consent.purpose",
+    ),
+    invalid(25, "an export of no name in no format", "ExportAdapter", pb.ExportAdapterRequest(), "name", "format"),
 ]

@@ -25,7 +25,7 @@ from service_kit import schema
 from service_kit.names import AdapterVersionName
 from tests.bad_inputs.hostile_adapters import HOSTILE_ADAPTERS, adapter_with_hostile_metadata, good_adapter
 from tests.bucket_adapters import publish, reserve
-from tests.integration.trainer_calls import UNJUDGED_CONFIG, bundled_files, upload_messages
+from tests.integration.trainer_calls import UNJUDGED, UNJUDGED_CONFIG, bundled_files, upload_messages
 from tests.real_store import RealStore
 from tests.service_process import ServiceProcess, running_service, service_environment
 
@@ -64,7 +64,9 @@ class World:
                 answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=CALL_S)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         self.trainer("GetDataset", pb.GetDatasetRequest(name=self.dataset))
-        assert [*self.inference("Generate", good_generation())][-1].HasField("done")
+        # As little as an image can be: this is asked after every bad input.
+        smallest = good_generation(steps=1, guidance_scale=1.0, format=inference.IMAGE_FORMAT_JPEG)
+        assert [*self.inference("Generate", smallest)][-1].HasField("done")
 
     def new_dataset(self, count: int, consent: dataset_pb2.Consent | None = CONSENT, token: str = OURS) -> str:
         """A dataset of bundled pictures."""
@@ -76,8 +78,11 @@ class World:
 
     @cached_property
     def dataset(self) -> str:
-        """One that can be trained on."""
-        return self.new_dataset(3)
+        """One that can be trained on, though one of its pictures is broken."""
+        name = self.new_dataset(3)
+        broken = {"broken.png": next(iter(bundled_files(1).values()))[:500]}
+        self.trainer("UploadImages", upload_messages(name, broken))
+        return name
 
     @cached_property
     def dataset_without_consent(self) -> str:
@@ -97,7 +102,7 @@ class World:
     def request_for(self, adapter_id: str, **config: Any) -> pb.CreateTrainingRequest:
         """For a training that needs no long time."""
         settings = TrainingConfig(**(UNJUDGED_CONFIG | {"sample_every": 0} | config))
-        training = Training(dataset=self.dataset, adapter_id=adapter_id, config=settings)
+        training = Training(dataset=self.dataset, adapter_id=adapter_id, base_model="plain", config=settings)
         return pb.CreateTrainingRequest(training=training, request_id=str(uuid.uuid4()))
 
     @cached_property
@@ -138,9 +143,11 @@ def running_world(store: RealStore, folder: Path) -> Iterator[World]:
         "PERSONAE_INFERENCE_CACHE_DIR": str(folder / "cache"),
     }
     environment = service_environment(store, **settings)
+    # Its trainings are not judged, which would take most of their time.
+    of_trainer = environment | {"PERSONAE_BASE_MODELS": f"toon-64,{UNJUDGED['PERSONAE_BASE_MODELS']}"}
     fill_bucket(store)
     with (
-        running_service("trainer_service", environment, folder / "trainer.log") as trainer,
+        running_service("trainer_service", of_trainer, folder / "trainer.log") as trainer,
         running_service("inference_service", environment, folder / "inference.log") as inference_process,
         grpc.insecure_channel(trainer.address) as to_trainer,
         grpc.insecure_channel(inference_process.address) as to_inference,

@@ -1,4 +1,4 @@
-"""What a process holds, seen from outside: threads, descriptors, memory. For tests that look for leaks.
+"""What a process holds, seen from outside: children, threads, descriptors, memory. For tests that look for leaks.
 
 before = footprint(pid)
 ...
@@ -18,6 +18,7 @@ _LOOK_EVERY_S = 0.25
 class Footprint:
     """Counts, and memory in kB."""
 
+    children: int
     threads: int
     descriptors: int
     rss_kb: int
@@ -27,19 +28,26 @@ def footprint(pid: int) -> Footprint:
     """What the process holds now."""
     process = Path(f"/proc/{pid}")
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-    return Footprint(int(status["Threads"]), len(list((process / "fd").iterdir())), int(status["VmRSS"].split()[0]))
+    return Footprint(
+        # A child is its thread's that started it.
+        sum(len(children.read_text().split()) for children in process.glob("task/*/children")),
+        int(status["Threads"]),
+        len(list((process / "fd").iterdir())),
+        int(status["VmRSS"].split()[0]),
+    )
 
 
-def assert_no_larger(before: Footprint, pid: int, memory: float = 1.05) -> Footprint:
-    """Fail unless the process soon has no more threads and descriptors than before, and at most `memory` times as much.
+def assert_no_larger(before: Footprint, pid: int, memory: float = 1.05, more_threads: int = 0) -> Footprint:
+    """Fail unless the process soon has no more children, threads and descriptors than before. Returns what it has.
 
-    Returns what it has.
+    memory: it may have so many times as much. more_threads: so many may have come nevertheless.
     """
     give_up_s = time.monotonic() + _SETTLES_WITHIN_S
     while True:
         now = footprint(pid)
         if (
-            now.threads <= before.threads
+            now.children <= before.children
+            and now.threads <= before.threads + more_threads
             and now.descriptors <= before.descriptors
             and now.rss_kb <= memory * before.rss_kb
         ):

@@ -1,5 +1,6 @@
 """Who may ask the inference service for what, over a real port: roles, projects, and missing and foreign told alike."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
+from inference_service.ledger import Ledger, Making
 from personae.v1 import inference_pb2 as pb
-from service_kit.names import AdapterVersionName
+from service_kit import schema
+from service_kit.names import AdapterVersionName, DatasetName, ProjectName
 from tests.bucket_adapters import publish
 from tests.identities import bearer, interceptor, listed
-from tests.unit.inference.fake_serving import PATIENCE_S, FakeServing, ask, serve
+from tests.unit.inference.fake_serving import EPOCH, PATIENCE_S, FakeServing, ask, serve
+from tests.unit.inference.picture_bytes import encoded, picture
 
 MINE, THEIRS = AdapterVersionName("mine", "hero", 1), AdapterVersionName("theirs", "hero", 1)
 ENTRIES = (
@@ -21,6 +25,9 @@ ENTRIES = (
     listed("boss", ["operator"], ["*"]),
     listed("manager", ["operator"], ["mine"]),
 )
+SERVICE = pb.DESCRIPTOR.services_by_name["InferenceService"]
+PICTURE = encoded(picture())
+DIGEST = hashlib.sha256(PICTURE).hexdigest()
 Refusal = tuple[grpc.StatusCode, str | None, object]
 
 
@@ -62,37 +69,58 @@ def test_the_right_caller_gets_its_images_and_nobody_else_any(tmp_path: Path) ->
     run(tmp_path, scenario)
 
 
-@pytest.mark.parametrize(
-    ("rpc", "request_of"),
-    [
-        ("Generate", lambda name: ask(1, adapters=weighted(name))),
-        ("Generate", lambda name: ask(1, adapters=weighted(name.adapter_name), project="mine")),
-        ("Generate", lambda name: ask(1, adapters=weighted(MINE, name))),
-        (
-            "Generate",
-            lambda name: ask(
-                1, project="mine", start=pb.StartPicture(image=f"projects/{name.project}/datasets/d/images/{'0' * 64}")
-            ),
-        ),
-        ("PreloadAdapter", lambda name: pb.PreloadAdapterRequest(adapter=str(name))),
-        ("LookUpImage", lambda name: pb.LookUpImageRequest(project=name.project, digest="0" * 64)),
-    ],
-)
+# Every rpc that names a resource, with requests for those of a project.
+ASKS: list[tuple[str, Callable[[AdapterVersionName], Message]]] = [
+    ("Generate", lambda name: ask(1, adapters=weighted(name))),
+    ("Generate", lambda name: ask(1, adapters=weighted(name.adapter_name), project="mine")),
+    ("Generate", lambda name: ask(1, adapters=weighted(MINE, name))),
+    ("Generate", lambda name: ask(1, project="mine", start=pb.StartPicture(image=picture_of(name.project)))),
+    ("PreloadAdapter", lambda name: pb.PreloadAdapterRequest(adapter=str(name))),
+    ("LookUpImage", lambda name: pb.LookUpImageRequest(project=name.project, digest=DIGEST)),
+    ("ListImages", lambda name: pb.ListImagesRequest(parent=str(name))),
+    ("ListImages", lambda name: pb.ListImagesRequest(parent=f"projects/{name.project}/datasets/d")),
+]
+NAME_NOTHING = {"ListServedAdapters", "GetServingInfo"}
+
+
+def picture_of(project: str) -> str:
+    return f"projects/{project}/datasets/d/images/{DIGEST}"
+
+
+def test_every_rpc_is_asked_for_what_is_anothers_or_names_nothing() -> None:
+    assert {rpc for rpc, _ in ASKS} | NAME_NOTHING == {method.name for method in SERVICE.methods}
+
+
+@pytest.mark.parametrize(("rpc", "request_of"), ASKS)
 def test_what_is_anothers_is_missing_in_the_same_bytes(
     tmp_path: Path, rpc: str, request_of: Callable[[AdapterVersionName], Message]
 ) -> None:
     async def scenario(serving: FakeServing) -> None:
         publish(serving.store, MINE)
-        # What somebody who may see it is told of a resource that is not there.
-        missing = await refused(serving, rpc, request_of(THEIRS), "boss")
+        missing = await refused(serving, rpc, request_of(THEIRS), "drawer")
         assert missing[0] == grpc.StatusCode.NOT_FOUND
-        assert await refused(serving, rpc, request_of(THEIRS), "drawer") == missing
+        if rpc == "ListImages":
+            # Who may see it is told that there are none; the words are those for what is missing elsewhere.
+            assert str(missing[1]).endswith(" does not exist")
+        else:
+            # What somebody who may see it is told of a resource that is not there.
+            assert await refused(serving, rpc, request_of(THEIRS), "boss") == missing
         # And it makes no difference whether it is.
-        publish(serving.store, THEIRS)
+        make_all_of(serving, THEIRS)
         assert await refused(serving, rpc, request_of(THEIRS), "drawer") == missing
         assert serving.engine.requests == []
+        assert await call(serving, rpc, request_of(THEIRS), "boss")
 
     run(tmp_path, scenario)
+
+
+def make_all_of(serving: FakeServing, name: AdapterVersionName) -> None:
+    """Everything that `ASKS` names."""
+    publish(serving.store, name)
+    dataset = DatasetName(name.project, "d")
+    serving.store.put(schema.dataset_image(dataset, DIGEST), PICTURE)
+    making = Making(generation="g", adapters=(), base_model="toon-64", base_model_digest="b" * 64)
+    Ledger(serving.store, lambda: EPOCH).note(ProjectName(name.project), DIGEST, making)
 
 
 def test_the_share_of_another_project_is_not_to_be_had(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import gc
 import hashlib
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -168,3 +170,30 @@ def test_threads_that_load_and_evict_at_once_keep_the_bound(memory: Memory) -> N
     for thread in threads:
         thread.join(PATIENCE_S)
     assert sum(memory.host.holds(key) for key in keys.values()) == 2
+
+
+class Tensors:
+    """What a reader has of a file when it finds that the file is bad."""
+
+
+@pytest.mark.parametrize("error", [AdapterInvalid, DataLost])
+def test_nothing_of_a_file_that_proved_bad_stays_in_memory(memory: Memory, error: type[Exception]) -> None:
+    left: list[weakref.ref[Tensors]] = []
+
+    def parse(body: bytes) -> HostAdapter:
+        tensors = Tensors()
+        left.append(weakref.ref(tensors))
+        raise error("a fake reason")
+
+    key = memory.stored("a")
+    gc.disable()
+    try:
+        refused = memory.host.load(key, "a", parse)
+        assert isinstance(refused.exception(PATIENCE_S), error)
+        del refused
+        give_up_s = time.monotonic() + PATIENCE_S
+        # Not by the collector, which counts objects and not bytes.
+        while left[0]() is not None:
+            assert time.monotonic() < give_up_s
+    finally:
+        gc.enable()

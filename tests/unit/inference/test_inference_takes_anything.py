@@ -1,25 +1,30 @@
 """Any message at all, to every rpc of InferenceService: it is answered, or refused with a reason, never a defect."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from inference_service.ledger import Ledger, Making
 from personae.v1 import inference_pb2 as pb
 from service_kit import schema
-from service_kit.names import AdapterVersionName, DatasetName
+from service_kit.names import AdapterVersionName, DatasetName, ProjectName
 from tests.bucket_adapters import publish
-from tests.fuzzed_service import FuzzedService, requests_of, rpcs
+from tests.fuzzed_service import FuzzedService, examples, rpcs
 from tests.unit.inference.fake_serving import ask, fake_serving
 from tests.unit.inference.picture_bytes import encoded, left_half, picture
 
 SERVICE = pb.DESCRIPTOR.services_by_name["InferenceService"]
-HERO = AdapterVersionName("default", "hero", 1)
+HERO, CAT = AdapterVersionName("default", "hero", 1), DatasetName("default", "cat")
+PICTURE = encoded(picture())
+DIGEST = hashlib.sha256(PICTURE).hexdigest()
 TEXTS = [
     "a red hat",
     "default",
@@ -28,8 +33,9 @@ TEXTS = [
     str(HERO),
     str(HERO.adapter_name),
     "projects/default/adapters/none",
-    f"projects/default/datasets/cat/images/{'0' * 64}",
-    "0" * 64,
+    str(CAT),
+    f"{CAT}/images/{DIGEST}",
+    DIGEST,
 ]
 
 
@@ -37,10 +43,14 @@ GOOD = {
     "Generate": [
         ask(1),
         ask(1, adapters=[pb.AdapterWeight(adapter=str(HERO))], preview_every=1, format=pb.IMAGE_FORMAT_JPEG),
-        ask(1, start=pb.StartPicture(content=encoded(picture()), mask=encoded(left_half()))),
+        ask(1, start=pb.StartPicture(content=PICTURE, mask=encoded(left_half()))),
+        ask(1, start=pb.StartPicture(image=f"{CAT}/images/{DIGEST}")),
     ],
     "PreloadAdapter": [pb.PreloadAdapterRequest(adapter=str(HERO))],
-    "LookUpImage": [pb.LookUpImageRequest(digest="0" * 64)],
+    "LookUpImage": [pb.LookUpImageRequest(digest=DIGEST)],
+    "ListServedAdapters": [pb.ListServedAdaptersRequest(), pb.ListServedAdaptersRequest(page_size=1)],
+    "GetServingInfo": [pb.GetServingInfoRequest()],
+    "ListImages": [pb.ListImagesRequest(parent=str(HERO)), pb.ListImagesRequest(parent=str(CAT), page_size=1)],
 }
 
 
@@ -61,23 +71,28 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FuzzedService]
             fake.engine.gate = OpenGate()
             fake.engine.gate.set()
             publish(fake.store, HERO)
-            fake.store.put(schema.dataset_image(DatasetName("default", "cat"), "0" * 64), encoded(picture()))
+            making = Making(generation="g", adapters=(), base_model="toon-64", base_model_digest="b" * 64)
+            Ledger(fake.store, lambda: datetime.now(UTC)).note(ProjectName("default"), DIGEST, making)
+            fake.store.put(schema.dataset_image(CAT, DIGEST), PICTURE)
             yield fake.channel
 
-    made = FuzzedService(serving)
+    made = FuzzedService(SERVICE, serving, TEXTS, GOOD)
     yield made
     made.close()
 
 
 @pytest.mark.parametrize("rpc", rpcs(SERVICE))
-@settings(
-    max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
-)
+def test_a_good_call_of_every_rpc_succeeds(service: FuzzedService, rpc: str) -> None:
+    assert set(service.answers_to_good(rpc)) == {grpc.StatusCode.OK}
+
+
+@pytest.mark.parametrize("rpc", rpcs(SERVICE))
+@examples(60)
 @given(data=st.data())
 def test_every_rpc_answers_or_refuses_whatever_comes(service: FuzzedService, rpc: str, data: st.DataObject) -> None:
-    method = SERVICE.methods_by_name[rpc]
-    service.answer(method, data.draw(requests_of(method, TEXTS, GOOD)))
+    service.answer(rpc, data.draw(service.calls(rpc)))
 
 
-def test_afterwards_a_good_request_succeeds(service: FuzzedService) -> None:
-    assert service.answer(SERVICE.methods_by_name["Generate"], [ask(1).SerializeToString()]) == grpc.StatusCode.OK
+@pytest.mark.parametrize("rpc", rpcs(SERVICE))
+def test_afterwards_a_good_call_of_every_rpc_still_succeeds(service: FuzzedService, rpc: str) -> None:
+    assert set(service.answers_to_good(rpc)) == {grpc.StatusCode.OK}

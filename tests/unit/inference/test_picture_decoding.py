@@ -1,6 +1,7 @@
 """Start pictures in child processes: the same pixels, the same words, and no belief in what a child forges."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import get_args
 
 import pytest
@@ -15,17 +16,15 @@ from tests.unit.inference.picture_bytes import encoded, left_half, picture, png_
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[Decoder]:
-    made = Decoder(DecodingSettings(decoder_children=1))
-    yield made
-    made.close()
+    with closing(Decoder(DecodingSettings(decoder_children=1))) as made:
+        yield made
 
 
 @pytest.fixture
 def taken_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
     monkeypatch.setattr(picture_decoding, "_CHILD", "tests.forging_decoder")
-    made = Decoder(DecodingSettings(decoder_children=1))
-    yield made
-    made.close()
+    with closing(Decoder(DecodingSettings(decoder_children=1))) as made:
+        yield made
 
 
 def said_of(decode: Decode, kind: PictureKind, file: bytes) -> tuple[str, tuple[int, int], bytes] | str:

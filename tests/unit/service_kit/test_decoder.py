@@ -83,7 +83,11 @@ def test_a_picture_that_eats_memory_is_refused_and_the_next_is_not(pool: Decoder
     echo(pool)
 
 
-def test_a_picture_that_burns_processor_time_is_refused_and_its_child_replaced(pool: DecoderPool) -> None:
+def test_a_picture_that_burns_processor_time_is_refused_and_its_child_replaced(
+    pool: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However busy the machine is, it is not the clock that ends it.
+    monkeypatch.setattr(decoder_module, "_CLOCK_TO_CPU", PATIENCE_S)
     first = echo(pool)
     assert "processor time than allowed are: 1 s" in refusal(pool, "burn")
     assert is_gone(first)
@@ -91,7 +95,7 @@ def test_a_picture_that_burns_processor_time_is_refused_and_its_child_replaced(p
 
 
 def test_many_pictures_may_take_more_time_together_than_one_alone(pool: DecoderPool) -> None:
-    children = {pool.ask("work", b"", 0)[0] for _ in range(6)}
+    children = {pool.ask("work", b"", 0)[0] for _ in range(4)}
     assert len(children) == 1
 
 

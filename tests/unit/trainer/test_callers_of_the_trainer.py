@@ -14,13 +14,13 @@ from grpc_status import rpc_status
 
 from personae.v1 import adapter_pb2, trainer_pb2_grpc, training_pb2
 from personae.v1 import trainer_pb2 as pb
-from service_kit import schema
 from service_kit.error_status import ErrorInterceptor
-from service_kit.names import AdapterVersionName, ProjectName
+from service_kit.names import AdapterVersionName
 from tests.bucket_adapters import publish
 from tests.identities import bearer, interceptor, listed
 from tests.unit.trainer.served_trainer import trainer_servicer
-from tests.unit.trainer.trainer_fakes import Trainer, request
+from tests.unit.trainer.trainer_fakes import Trainer, bundled, request
+from trainer_service.request_id import derived_id
 from trainer_service.trainings import Trainings
 
 PATIENCE_S = 20.0
@@ -30,6 +30,8 @@ ENTRIES = (
     listed("drawer", ["generator"], ["default"]),
     listed("boss", ["operator"], ["*"]),
 )
+SERVICE = pb.DESCRIPTOR.services_by_name["TrainerService"]
+TRAINING_REQUEST = "b3c1b2a0-5b1e-4a52-9f3f-0b8d1f0e7a11"
 Code = grpc.StatusCode
 Refusal = tuple[grpc.StatusCode, str | None, object]
 
@@ -63,10 +65,11 @@ def run(scenario: Callable[[Any], Awaitable[None]], trainer: Trainer, folder: Pa
 async def call(stub: Any, rpc: str, message: Message, name: str) -> list[Any]:
     """The answers to a call by an identity."""
     metadata = bearer(name) if name else ()
-    if rpc == "UploadImages":
-        return [await stub.UploadImages(iter([message]), timeout=PATIENCE_S, metadata=metadata)]
+    if SERVICE.methods_by_name[rpc].client_streaming:
+        return [await getattr(stub, rpc)(iter([message]), timeout=PATIENCE_S, metadata=metadata)]
     calling = getattr(stub, rpc)(message, timeout=PATIENCE_S, metadata=metadata)
-    return [answer async for answer in calling] if rpc in ("WatchTraining", "ReadArtifact") else [await calling]
+    is_stream = SERVICE.methods_by_name[rpc].server_streaming
+    return [answer async for answer in calling] if is_stream else [await calling]
 
 
 async def refused(stub: Any, rpc: str, message: Message, name: str) -> Refusal:
@@ -80,55 +83,94 @@ def upload_to(dataset: str) -> pb.UploadImagesRequest:
     return pb.UploadImagesRequest(header=pb.UploadImagesRequest.Header(dataset=dataset))
 
 
+def import_into(project: str) -> pb.ImportAdapterRequest:
+    header = pb.ImportAdapterRequest.Header(parent=project, adapter_id="new", base_model="toon-64")
+    return pb.ImportAdapterRequest(header=header)
+
+
 def asks_of(project: str) -> Iterator[tuple[str, Message]]:
-    """A request of every rpc that is built and names a resource, for resources of a project."""
+    """A request of every rpc that names a dataset, a training or an adapter, for those of a project."""
     of = f"projects/{project}"
-    dataset, training, adapter = f"{of}/datasets/cat", f"{of}/trainings/t1", f"{of}/adapters/cat"
+    dataset, adapter = f"{of}/datasets/cat", f"{of}/adapters/cat"
+    training = f"{of}/trainings/{derived_id('training', project, TRAINING_REQUEST)}"
     yield "UploadImages", upload_to(dataset)
     yield "GetDataset", pb.GetDatasetRequest(name=dataset)
+    yield "DeleteDataset", pb.DeleteDatasetRequest(name=dataset)
     wanted = training_pb2.Training(dataset=dataset, adapter_id="new")
     yield "CreateTraining", pb.CreateTrainingRequest(parent=of, training=wanted)
     yield "GetTraining", pb.GetTrainingRequest(name=training)
     yield "CancelTraining", pb.CancelTrainingRequest(name=training)
     yield "WatchTraining", pb.WatchTrainingRequest(name=training)
+    yield "DeleteTraining", pb.DeleteTrainingRequest(name=training)
     for name in (adapter, f"{adapter}/versions/1"):
         yield "GetAdapter", pb.GetAdapterRequest(name=name)
         yield "ExportAdapter", pb.ExportAdapterRequest(name=name, format=adapter_pb2.ADAPTER_FORMAT_KOHYA)
         yield "ReadArtifact", pb.ReadArtifactRequest(adapter=name)
+        yield "DeleteAdapter", pb.DeleteAdapterRequest(name=name)
+
+
+def asks_in(project: str) -> Iterator[tuple[str, Message]]:
+    """A request of every rpc that names a project, or what needs not exist, for one."""
+    of = f"projects/{project}"
+    yield "CreateDataset", pb.CreateDatasetRequest(parent=of, dataset_id="x")
+    yield "ListDatasets", pb.ListDatasetsRequest(parent=of)
+    yield "ListTrainings", pb.ListTrainingsRequest(parent=of)
+    yield "ListAdapters", pb.ListAdaptersRequest(parent=of)
+    yield "ListAdapters", pb.ListAdaptersRequest(parent=f"{of}/adapters/cat")
+    yield "ImportAdapter", import_into(of)
+
+
+def test_every_rpc_is_asked_for_what_is_anothers() -> None:
+    asked = {rpc for rpc, _ in (*asks_of("other"), *asks_in("other"))}
+    assert asked == {method.name for method in SERVICE.methods}
+
+
+def make_all_of(trainer: Trainer, project: str) -> None:
+    """Everything that `asks_of` names."""
+    of, dataset = f"projects/{project}", trainer.datasets.create(f"projects/{project}", "cat", "", "").name
+    trainer.datasets.add(dataset, [trainer.datasets.keep(dataset, image) for image in bundled(4)])
+    trainer.trainings.create(request(parent=of, dataset=str(dataset), adapter_id="a", request_id=TRAINING_REQUEST))
+    publish(trainer.store, AdapterVersionName(project, "cat", 1))
 
 
 def test_what_is_anothers_is_missing_in_the_same_bytes(trainer: Trainer, tmp_path: Path) -> None:
     async def scenario(stub: Any) -> None:
+        told = []
         for rpc, message in asks_of("other"):
             # What somebody who may see it is told of a resource that is not there.
             missing = await refused(stub, rpc, message, "boss")
             assert missing[0] == Code.NOT_FOUND
             assert await refused(stub, rpc, message, "trainer") == missing
+            told.append(missing)
         # And it makes no difference whether it is.
-        trainer.datasets.create("projects/other", "cat", "", "")
-        publish(trainer.store, AdapterVersionName("other", "cat", 1))
+        make_all_of(trainer, "other")
         before = set(trainer.store.keys(""))
-        for rpc, message in asks_of("other"):
-            assert (await refused(stub, rpc, message, "trainer"))[0] == Code.NOT_FOUND
-        assert await call(stub, "GetDataset", pb.GetDatasetRequest(name="projects/other/datasets/cat"), "boss")
+        for (rpc, message), missing in zip(asks_of("other"), told, strict=True):
+            assert await refused(stub, rpc, message, "trainer") == missing
         assert set(trainer.store.keys("")) == before
+        for rpc, message in asks_of("other"):
+            if rpc.startswith("Get"):
+                assert await call(stub, rpc, message, "boss")
 
     run(scenario, trainer, tmp_path)
 
 
 def test_nothing_is_made_or_listed_in_anothers_project(trainer: Trainer, tmp_path: Path) -> None:
     async def scenario(stub: Any) -> None:
-        for rpc, message in (
-            ("CreateDataset", pb.CreateDatasetRequest(parent="projects/other", dataset_id="x")),
-            ("ListDatasets", pb.ListDatasetsRequest(parent="projects/other")),
-            ("ListTrainings", pb.ListTrainingsRequest(parent="projects/other")),
-            ("ListAdapters", pb.ListAdaptersRequest(parent="projects/other")),
-            ("ListAdapters", pb.ListAdaptersRequest(parent="projects/other/adapters/cat")),
-        ):
-            assert (await refused(stub, rpc, message, "trainer"))[0] == Code.NOT_FOUND
-            assert await call(stub, rpc, message, "boss")
-        keys = list(trainer.store.keys(schema.datasets_prefix(ProjectName("other"))))
-        assert keys == ["projects/other/datasets/x/dataset.json"]
+        for project in ("other", "empty"):
+            if project == "other":
+                make_all_of(trainer, project)
+            before = set(trainer.store.keys(""))
+            for rpc, message in asks_in(project):
+                code, text, _ = await refused(stub, rpc, message, "trainer")
+                assert code == Code.NOT_FOUND
+                assert str(text).endswith(" does not exist")
+            assert set(trainer.store.keys("")) == before
+        for rpc, message in asks_in("other"):
+            # Of an import only the header comes, so it fails by its file.
+            if rpc != "ImportAdapter":
+                assert await call(stub, rpc, message, "boss")
+        assert "projects/other/datasets/x/dataset.json" in set(trainer.store.keys(""))
 
     run(scenario, trainer, tmp_path)
 

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -21,17 +22,15 @@ from trainer_service.picture_doctor import Finding, Rejection
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[Decoder]:
-    made = Decoder(DecodingSettings(decoder_children=1))
-    yield made
-    made.close()
+    with closing(Decoder(DecodingSettings(decoder_children=1))) as made:
+        yield made
 
 
 @pytest.fixture
 def taken_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
     monkeypatch.setattr(decoder_module, "_CHILD", "tests.forging_decoder")
-    made = Decoder(DecodingSettings(decoder_children=1))
-    yield made
-    made.close()
+    with closing(Decoder(DecodingSettings(decoder_children=1))) as made:
+        yield made
 
 
 def files() -> list[bytes]:
