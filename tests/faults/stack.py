@@ -5,6 +5,7 @@ Its one rule: after each scenario everything is as before it, or the check says 
 
 import os
 import time
+import uuid
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from service_kit.adapter_manifest import read_manifest
 from service_kit.names import AdapterVersionName, ProjectName, TrainingName
 from tests.faults.invariants import check_resumable, events_across_outages, settled_violations_of
 from tests.faults.store_proxy import StoreProxy, store_proxy
-from tests.integration.trainer_calls import UNJUDGED, UNJUDGED_CONFIG, TrainerCalls
+from tests.integration.trainer_calls import UNJUDGED, UNJUDGED_CONFIG, TrainerCalls, unique
 from tests.real_store import RealStore
 from tests.service_process import ServiceProcess, running_service, service_environment
 from trainer_service.training_store import TrainingStore
@@ -56,8 +57,16 @@ class Stack:
         return service_environment(self._behind_proxy, **settings) | {"TMPDIR": str(self._scratch)}
 
     def train(self) -> training_pb2.Training:
-        """A training that, undisturbed, makes the same adapter every time."""
-        return self.calls.train(self.dataset, **CONFIG)
+        """A training that, undisturbed, makes the same adapter every time; asked for again while the store is away."""
+        give_up = time.monotonic() + _ENDED_WITHIN_S
+        adapter_id, request_id = unique("adapter"), str(uuid.uuid4())
+        while True:
+            try:
+                return self.calls.train(self.dataset, adapter_id, request_id, **CONFIG)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > give_up:  # type: ignore[attr-defined]
+                    raise
+                time.sleep(_LOOK_AGAIN_S)
 
     def replace_service(self) -> None:
         """Start another service where this one has died."""

@@ -67,14 +67,17 @@ class TrainerCalls:
         self.stub.UploadImages(upload_messages(created.dataset.name, bundled_files(count)), timeout=CALL_S)
         return created.dataset.name
 
-    def train(self, dataset: str, adapter_id: str = "", **config: object) -> training_pb2.Training:
+    def train(
+        self, dataset: str, adapter_id: str = "", request_id: str = "", **config: object
+    ) -> training_pb2.Training:
         """A new training, without samples unless they are asked for."""
         training = training_pb2.Training(
             dataset=dataset,
             adapter_id=adapter_id or unique("adapter"),
             config=training_pb2.TrainingConfig(**{"sample_every": 0} | config),
         )
-        return self.stub.CreateTraining(pb.CreateTrainingRequest(training=training), timeout=CALL_S).training
+        request = pb.CreateTrainingRequest(training=training, request_id=request_id)
+        return self.stub.CreateTraining(request, timeout=CALL_S).training
 
     def events(self, name: str, after: int = 0, timeout_s: float = 300.0) -> Iterator[training_pb2.TrainingEvent]:
         """A training's events, heartbeats left out."""
