@@ -156,7 +156,7 @@ def test_hostile_metadata_configures_nothing_and_the_base_model_is_untouched(wor
 
 
 def test_what_a_caller_abandons_is_not_carried_out(world: World) -> None:
-    calls = [world.inference("Generate", good_generation(16, steps=150), timeout_s=10 * CALL_S) for _ in range(2)]
+    calls = [world.inference("Generate", good_generation(4, steps=150), timeout_s=10 * CALL_S) for _ in range(2)]
     for call in calls:
         next(call)
         call.cancel()

@@ -58,7 +58,8 @@ def leftover_folders() -> set[Path]:
     return set((local_stack.checkout() / ".local").glob("demo-*"))
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process_and_no_data(tmp_path: Path, signal_number: signal.Signals) -> None:
     before = leftover_folders()
     with demo(tmp_path / "sheet.png") as (process, mark):

@@ -81,6 +81,7 @@ def training(backend: str) -> str:
     return str(told["events"])
 
 
+@pytest.mark.slow
 def test_progress_is_a_stream_of_events_that_a_browser_takes_up_where_it_was(backend: str, training: str) -> None:
     with httpx2.stream("GET", backend + training, timeout=CALL_S) as response:
         seen = list(events(response))

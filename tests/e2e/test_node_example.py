@@ -50,6 +50,7 @@ def program(installed: Path, stack: local_stack.Running, tmp_path: Path) -> Prog
     return start
 
 
+@pytest.mark.slow
 def test_the_protos_alone_are_enough_to_train_watch_and_generate(
     program: Program, client: personae.Client, tmp_path: Path
 ) -> None:

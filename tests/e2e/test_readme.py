@@ -144,6 +144,7 @@ def test_ones_own_pictures_are_trained_and_generated_with_the_readmes_commands(
         assert image.size == (64, 64)
 
 
+@pytest.mark.slow
 def test_the_python_snippets_run(copy: Path, environment: dict[str, str], up: None) -> None:
     snippets = blocks("python")
     assert snippets

@@ -17,13 +17,15 @@ from PIL import Image
 import personae
 from base_models.catalog import BUNDLED
 
+pytestmark = pytest.mark.slow
+
 PICTURES = BUNDLED["toon-64"] / "sets" / "micah-b" / "train"
 SCENES = ("happy, pink background", "sad, teal background", "surprised, green background, close-up")
 SEEDS = (11, 12, 13)
 STEPS, GUIDANCE = 10, 3.0
 
 
-@pytest.fixture(scope="module", params=[pytest.param("attention", marks=pytest.mark.slow), "all"])
+@pytest.fixture(scope="module", params=["attention", "all"])
 def adapter(client: personae.Client, request: pytest.FixtureRequest) -> personae.Adapter:
     """An adapter of enough steps to be seen, trained from a folder by name alone."""
     events: list[personae.TrainingEvent] = []

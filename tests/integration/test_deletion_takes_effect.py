@@ -43,6 +43,7 @@ def wait_until(holds: Callable[[], bool], within_s: float) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_deleted_adapter_is_not_served_five_seconds_later_and_goes_though_the_trainer_is_killed(
     inference: ServiceProcess, real_store: RealStore, tmp_path: Path
 ) -> None:

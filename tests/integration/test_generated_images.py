@@ -6,6 +6,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -30,6 +31,7 @@ def _drawn(seeds: list[int]) -> list[NDArray[np.uint8]]:
     return [np.ascontiguousarray(levels_HWC) for levels_HWC in levels_BHWC.numpy()]
 
 
+@pytest.mark.slow
 def test_images_in_the_bucket_are_found_by_hash_and_a_refused_one_is_nowhere(
     real_store: RealStore, tmp_path: Path
 ) -> None:

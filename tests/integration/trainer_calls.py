@@ -15,6 +15,7 @@ from personae.v1 import trainer_pb2 as pb
 
 BUNDLED_SET = Path(__file__).parents[2] / "base_models" / "toon_64" / "sets" / "micah-b" / "train"
 CALL_S = 60.0
+MAX_CHUNK_BYTES = 1024 * 1024
 UNJUDGED = {"PERSONAE_BASE_MODELS": f"plain={BUNDLED['toon-64']}"}
 """Settings of a service whose only base model is the bundled one without its judge: judging takes most of the time."""
 UNJUDGED_CONFIG = {"seed": 7, "batch_size": 1, "rank": 2, "precision": training_pb2.PRECISION_FLOAT32}
@@ -25,7 +26,8 @@ def upload_messages(dataset: str, files: dict[str, bytes]) -> Iterator[pb.Upload
     yield pb.UploadImagesRequest(header=pb.UploadImagesRequest.Header(dataset=dataset))
     for filename, body in files.items():
         yield pb.UploadImagesRequest(image=pb.UploadImagesRequest.Image(filename=filename, size_bytes=len(body)))
-        yield pb.UploadImagesRequest(chunk=body)
+        for start in range(0, len(body), MAX_CHUNK_BYTES):
+            yield pb.UploadImagesRequest(chunk=body[start : start + MAX_CHUNK_BYTES])
 
 
 def bundled_files(count: int = 16) -> dict[str, bytes]:

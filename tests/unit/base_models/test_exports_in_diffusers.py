@@ -18,6 +18,7 @@ from tests.random_adapter import ALL, ATTENTION, TEXT_ATTENTION, random_adapter
 from tests.unit.base_models.latents_of import latents, latents_with
 
 SD = "StableDiffusionPipeline"
+QUICK = ("attention", "kohya")
 KINDS: dict[str, dict[str, Any]] = {
     "attention": {"targets": {"unet": ATTENTION}},
     "all": {"targets": {"unet": ALL}},
@@ -45,7 +46,7 @@ def latents_with_export(pipeline: Any, folder: Path, body: bytes, key_names: Key
 @pytest.mark.parametrize(
     ("kind", "key_names"),
     [
-        (kind, key_names)
+        pytest.param(kind, key_names, marks=() if (kind, key_names) == QUICK else pytest.mark.slow)
         for kind in KINDS
         for key_names in ("diffusers", "kohya")
         if (kind, key_names) != ("dora", "kohya")
@@ -65,6 +66,7 @@ def test_plain_diffusers_draws_the_adapters_picture_from_its_export(
     assert complaints == []
 
 
+@pytest.mark.slow
 def test_diffusers_says_that_it_leaves_out_the_magnitudes_of_a_dora_in_kohyas_names(
     pipeline: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -106,6 +106,7 @@ def test_augmentation_moves_and_recolours_but_invents_nothing(pictures: Pictures
     assert 5 < changed < 20
 
 
+@pytest.mark.slow
 def test_polishing_changes_the_decoder_alone(pictures: Pictures, tmp_path: Path) -> None:
     before, vae = autoencoder.load(COMMITTED / "vae"), autoencoder.load(COMMITTED / "vae")
     assert autoencoder.polish(vae, pictures, TINY, tmp_path / "checkpoint", 60.0, NO_REPORT)
@@ -117,6 +118,7 @@ def test_polishing_changes_the_decoder_alone(pictures: Pictures, tmp_path: Path)
     assert vae.config.scaling_factor == before.config.scaling_factor
 
 
+@pytest.mark.slow
 def test_training_the_whole_autoencoder_measures_its_scaling_factor(pictures: Pictures, tmp_path: Path) -> None:
     vae = autoencoder.build()
     assert autoencoder.train_whole(vae, pictures, TINY, tmp_path / "checkpoint", 60.0, NO_REPORT)
@@ -135,6 +137,7 @@ def test_psnr_is_reported_by_style(pictures: Pictures) -> None:
     assert psnr["all"] > 20
 
 
+@pytest.mark.slow
 def test_the_denoiser_learns_unet_and_text_encoder_together(
     pictures: Pictures, tokenizer: CLIPTokenizer, tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_every_row_is_predicted_at_its_own_timestep_and_of_its_own_prompt(base: 
             assert torch.allclose(found_BCHW[row], wanted_1CHW[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_draws_the_pipelines_pictures(base: Any, tiny_sdxl: BaseModelEntry, plain: Any) -> None:
     found_BCHW = base.generate(PROMPTS, [3, 4], 64)
     wanted_BCHW = drawn(plain, PROMPTS, [3, 4], num_inference_steps=tiny_sdxl.generation.steps, output_type="pt")

@@ -16,6 +16,9 @@ from base_models.likeness.recipe import identity
 from base_models.likeness.toon_judge import load_toon_judge
 from base_models.stable_diffusion import StableDiffusion
 
+# The judge is data: it changes when it is trained anew, and not with the code.
+pytestmark = pytest.mark.slow
+
 SETS = BUNDLED["toon-64"] / "sets"
 CHARACTERS = ("micah-b", "adventurer-c", "toon-a", "mini-d")
 NAMES = (*CHARACTERS, "style-dylan", "style-emoji")
@@ -85,7 +88,6 @@ def test_unseen_pictures_of_the_subject_score_like_training_pictures(
     assert score(judge, base, untuned, name, "unseen") == pytest.approx(1, abs=tolerance)
 
 
-@pytest.mark.slow
 def test_unseen_pictures_are_nearest_to_their_own_set(judge: Judge) -> None:
     training = {name: pictures(name, "train") for name in NAMES}
     right = 0

@@ -25,6 +25,9 @@ from tests.benchmarks.serving_turns import Asked
 from tests.random_adapter import ATTENTION, random_adapter
 from tests.unit.inference.quick_requests import quick_request
 
+# Of the benches, which assert the same of what they time.
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 KIND = Kind("few steps", 64, 64, 3)
 
@@ -71,7 +74,6 @@ def ask_at_once(contestant: Contestant, adapters: Sequence[int | None], steps: i
     return asked
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FACTORIES)
 def test_every_contestant_draws_what_plain_diffusers_draws(
     name: str, tiny: BaseModelEntry, bodies: list[bytes], tmp_path: Path

@@ -30,7 +30,9 @@ def run(env, *words):
 
 @pytest.fixture(scope="module")
 def script():
-    return run(environment(), PERSONAE, "--show-completion", "bash")
+    # Typer would ask for the shell that this runs in, which under make is another.
+    told = environment() | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    return run(told, PERSONAE, "--show-completion", "bash")
 
 
 def completed(script, env, *words):

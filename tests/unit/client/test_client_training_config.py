@@ -111,6 +111,7 @@ def test_every_key_is_documented_where_it_is_declared():
     assert documented == list(HINTS)
 
 
+@pytest.mark.slow
 def test_a_type_checker_knows_every_key_and_refuses_others(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(

@@ -103,6 +103,7 @@ def test_a_request_is_the_same_alone_among_seven_others_and_in_diffusers(
     assert (wanted - denoise(plain_pipeline, request)[0]).abs().mean() > 0.01
 
 
+@pytest.mark.slow
 def test_several_weighted_adapters_share_a_batch_with_one_and_with_none(steps: StepRows, plain_pipeline: Any) -> None:
     bodies = _adapters(plain_pipeline, 3, (8, 2, 4), EVERYWHERE)
     outfits: list[Worn] = [
@@ -118,7 +119,8 @@ def test_several_weighted_adapters_share_a_batch_with_one_and_with_none(steps: S
             assert_equal_latents(found[job, seed], denoise(plain_pipeline, job.request)[0])
 
 
-@pytest.mark.parametrize("kind", ["dora", pytest.param("high-rank", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dora", "high-rank"])
 def test_what_fits_no_slot_runs_in_batches_of_its_own(steps: StepRows, plain_pipeline: Any, kind: str) -> None:
     modules = adaptable_modules(plain_pipeline)
     options: dict[str, Any] = {"is_dora": True} if kind == "dora" else {"rank": SLOT_RANK + 1}

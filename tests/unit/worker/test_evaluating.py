@@ -114,6 +114,7 @@ def test_the_numbers_are_in_the_manifest_and_in_the_last_events(evaluating: Eval
     assert {count.total for count in counts} == {10}
 
 
+@pytest.mark.slow
 def test_the_same_training_gives_the_same_numbers(quick_base: StableDiffusion) -> None:
     found = []
     for _ in range(2):

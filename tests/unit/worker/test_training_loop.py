@@ -182,6 +182,7 @@ def test_the_average_is_what_is_validated_and_learned(
     )
 
 
+@pytest.mark.slow
 def test_samples_are_drawn_by_the_weights_that_count(
     base: StableDiffusion, examples: Examples, config: TrainingConfig
 ) -> None:
