@@ -165,8 +165,10 @@ class Dispatcher:
                     self._busy.add(found.record.name)
                     self._metrics.running.set(len(self._busy))
                     return found
+                # Not wait_for, which before Python 3.12 loses a cancel that comes together with what it waits for.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), _LOOK_AGAIN_S)
+                    async with asyncio.timeout(_LOOK_AGAIN_S):
+                        await self._changed.wait()
 
     def _free(self) -> Iterator[Free]:
         return self._queue.free(self._busy, self._holders)
