@@ -98,7 +98,7 @@ def read_settings(kind: type[S], environ: Mapping[str, str], others: tuple[str, 
     others: name prefixes that belong to other processes and are passed over. Raises SettingsError with everything that
     is wrong.
     """
-    fields = _variables(kind)
+    fields = variables(kind)
     unknown = [
         name
         for name in environ
@@ -125,7 +125,7 @@ def read_settings(kind: type[S], environ: Mapping[str, str], others: tuple[str, 
     return settings
 
 
-def _variables(kind: type[BaseModel], path: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+def variables(kind: type[BaseModel], path: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
     """Environment variable -> path of the field it fills; nested models are filled from the same flat environment."""
     found: dict[str, tuple[str, ...]] = {}
     for name, field in kind.model_fields.items():
@@ -134,7 +134,7 @@ def _variables(kind: type[BaseModel], path: tuple[str, ...] = ()) -> dict[str, t
             and isinstance(field.annotation, type)
             and issubclass(field.annotation, BaseModel)
         ):
-            found |= _variables(field.annotation, (*path, name))
+            found |= variables(field.annotation, (*path, name))
         else:
             found[PREFIX + name.upper()] = (*path, name)
     return found
