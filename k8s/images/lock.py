@@ -1,7 +1,7 @@
-"""Write the pinned, hashed requirements of both images: `python -m k8s.images.lock write`, or `check` that they are fresh.
+"""The pinned, hashed requirements of both images: `python -m k8s.images.lock write`, or `check` that they are fresh.
 
-What goes in is pyproject.toml's groups, and what torch itself needs, as the installed torch says; torch stays out, because
-which build of it serves (CPU, CUDA) is not ours to pin. The result is for the images' Python and for Linux on x86-64.
+What goes in is pyproject.toml's groups, and what torch itself needs, as the installed torch says; torch stays out,
+because which build of it serves (CPU, CUDA) is not ours to pin. The result is for the images' Python and for Linux on x86-64.
 """
 
 import subprocess
@@ -53,7 +53,8 @@ def resolved(image: str, previous: str) -> str:
                 find_uv_bin(), "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate",
                 "--no-emit-index-url", "--no-emit-find-links", "--only-binary", ":all:",
                 "--python-version", PYTHON, "--python-platform", "x86_64-manylinux_2_28",
-                "--group", f"pyproject.toml:{image}", str(beside), "--overrides", str(without), "--output-file", str(output),
+                "--group", f"pyproject.toml:{image}", str(beside),
+                "--overrides", str(without), "--output-file", str(output),
             ],
             cwd=REPOSITORY, check=True,
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Turn the tags of other people's images into digests: `python -m k8s.images.pin https://REGISTRY`, or `make pin-images`.
+"""Turn tags of other people's images into digests: `python -m k8s.images.pin https://REGISTRY`, or `make pin-images`.
 
-It asks the registry itself (OCI distribution specification 1.1, https://github.com/opencontainers/distribution-spec) what a
-tag is at the moment, and writes `tag@sha256:…` behind it. Its one rule: a digest is written only as a registry gave it.
+It asks the registry itself (OCI distribution specification, https://github.com/opencontainers/distribution-spec) what a
+tag is at the moment, and writes that beside the tag. Its one rule: a digest is written only as a registry gave it.
 """
 
 import json
@@ -27,7 +27,7 @@ _ACCEPTED = ", ".join(
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DOCKERFILE = re.compile(r"(?m)^(?P<before>ARG \w+_IMAGE=)(?P<name>[^:@\s]+):(?P<tag>[^@\s]+)(?:@\S+)?$")
 _KUSTOMIZATION = re.compile(
-    r'(?m)^(?P<before>  - name: )(?P<name>(?!personae/)\S+)\n    newTag: "?(?P<tag>[^"@\s]+)(?:@[^"\s]+)?"?$'
+    r'(?m)^(?P<before>  - name: (?P<name>(?!personae/)\S+)\n    newTag: "?(?P<tag>[^"\s]+)"?)(?:\n    digest: \S+)?$'
 )
 
 
@@ -64,7 +64,7 @@ def pinned(text: str, registry: str) -> str:
 
     def in_kustomization(found: re.Match[str]) -> str:
         digest = digest_of(registry, found["name"], found["tag"])
-        return f'{found["before"]}{found["name"]}\n    newTag: "{found["tag"]}@{digest}"'
+        return f"{found['before']}\n    digest: {digest}"
 
     return _KUSTOMIZATION.sub(in_kustomization, _DOCKERFILE.sub(in_dockerfile, text))
 

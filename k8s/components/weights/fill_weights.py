@@ -1,7 +1,7 @@
 """Copy base models from the bucket to a volume: `python fill_weights.py /models`, in the trainer's image.
 
-`base-models/{folder}/SHA256SUMS` says what a folder holds, in the form of `sha256sum`. Its one rule: a file gets its name
-once all of it is on the disk and has that hash, so a run that was killed is only run again, and what is there stays.
+`base-models/{folder}/SHA256SUMS` says what a folder holds, in the form of `sha256sum`. Its one rule: a file gets its
+name once all of it is on the disk and has that hash, so a run that was killed is only run again, and what is there stays.
 """
 
 import asyncio
@@ -56,7 +56,9 @@ def listed(key: str, text: str) -> list[tuple[str, str]]:
     for line in text.splitlines():
         match = _LINE.fullmatch(line)
         if match is None or match[2].startswith("/") or ".." in Path(match[2]).parts:
-            raise BadSums(f"{key}: found the line {line!r}; allowed is a SHA-256, two spaces and a path below the folder")
+            raise BadSums(
+                f"{key}: found the line {line!r}; allowed is a SHA-256, two spaces and a path below the folder"
+            )
         found.append((match[1], match[2].removeprefix("./")))
     return found
 
