@@ -1,7 +1,8 @@
 """The pinned, hashed requirements of both images: `python -m k8s.images.lock write`, or `check` that they are fresh.
 
 What goes in is pyproject.toml's groups, and what torch itself needs, as the installed torch says; torch stays out,
-because which build of it serves (CPU, CUDA) is not ours to pin. The result is for the images' Python and for Linux on x86-64.
+because which build of it serves (CPU, CUDA) is not ours to pin. The result is for the images' Python, on
+Linux and x86-64.
 """
 
 import subprocess

@@ -1,7 +1,7 @@
 """How many requests the bucket gets for a training, an idle trainer, an image: counted on the wire of a real run.
 
-Between the services and a real S3 server stands a proxy that counts. Its one rule: it changes nothing, so what it counts
-is what a bucket would be billed for. `python -m tests.benchmarks.store_requests [--seconds 30]` prints a table.
+Between the services and a real S3 server stands a proxy that counts. Its one rule: it changes nothing, so what it
+counts is what a bucket would be billed for. `python -m tests.benchmarks.store_requests [--seconds 30]` prints a table.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What keeps the services up while nodes go and pods come: budgets, spread, priorities, scaling that interrupts nobody."""
+"""What keeps services up while nodes go and pods come: budgets, spread, priorities, scaling that interrupts nobody."""
 
 import re
 from typing import Any

@@ -1,7 +1,7 @@
 """Copy base models from the bucket to a volume: `python fill_weights.py /models`, in the trainer's image.
 
 `base-models/{folder}/SHA256SUMS` says what a folder holds, in the form of `sha256sum`. Its one rule: a file gets its
-name once all of it is on the disk and has that hash, so a run that was killed is only run again, and what is there stays.
+name once all of it is on the disk and has that hash: a run that was killed is only run again, and what is there stays.
 """
 
 import asyncio
