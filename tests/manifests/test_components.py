@@ -99,14 +99,15 @@ def test_a_job_s_pod_is_a_worker_s_pod(tmp_path: Path) -> None:
         volume["name"]: volume for volume in worker["volumes"]
     }
     (container,), (server,) = pod["containers"], worker["containers"]
-    for name in ("image", "resources", "securityContext"):
+    for name in ("resources", "securityContext"):
         assert container[name] == server[name]
     mounts, of_server = ({mount["mountPath"]: mount for mount in each["volumeMounts"]} for each in (container, server))
     assert mounts == of_server
     assert all(variable in server["env"] for variable in container["env"])
-    # Its name is text here, so it must be the one that the ConfigMap has.
-    settings = {found["metadata"]["name"] for found in of_kind(objects, "ConfigMap")}
-    assert container["envFrom"][0]["configMapRef"]["name"] in settings
+    # What the trainer says itself.
+    assert not {"image", "command", "args"} & container.keys()
+    assert not {"name", "namespace"} & job["metadata"].keys()
+    assert "podFailurePolicy" not in job["spec"]
 
 
 def test_trainings_as_jobs_leave_no_workers_and_let_the_trainer_do_what_that_takes(tmp_path: Path) -> None:
@@ -120,8 +121,8 @@ def test_trainings_as_jobs_leave_no_workers_and_let_the_trainer_do_what_that_tak
     granted = {(group, resource): set(rule["verbs"]) for rule in role["rules"]
                for group in rule["apiGroups"] for resource in rule["resources"]}  # fmt: skip
     assert granted == {
-        ("batch", "jobs"): {"create", "get", "list", "watch", "delete"},
-        ("", "pods"): {"list", "watch"},
+        ("batch", "jobs"): {"create", "list", "watch", "delete"},
+        ("", "pods"): {"list"},
     }
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert [subject["name"] for subject in binding["subjects"]] == ["trainer"]
@@ -131,6 +132,21 @@ def test_trainings_as_jobs_leave_no_workers_and_let_the_trainer_do_what_that_tak
         if found["spec"]["template"]["spec"]["automountServiceAccountToken"]
     }
     assert speaking == {"trainer"}
+    # The image of Jobs is the trainer's, and the template lies where it is said to.
+    workload = Workload(of_kind(objects, "Deployment")[1], objects, has_gpus=True)
+    assert workload.name == "trainer"
+    variables = workload.environment()
+    assert variables["PERSONAE_EXECUTOR"] == "kubernetes"
+    assert variables["PERSONAE_KUBERNETES_IMAGE"] == workload.server["image"]
+    template = Path(variables["PERSONAE_KUBERNETES_JOB_TEMPLATE"])
+    (mount,) = (mount for mount in workload.server["volumeMounts"] if mount["mountPath"] == str(template.parent))
+    (volume,) = (volume for volume in workload.pod["volumes"] if volume["name"] == mount["name"])
+    (mounted,) = (
+        found["data"]
+        for found in of_kind(objects, "ConfigMap")
+        if found["metadata"]["name"] == volume["configMap"]["name"]
+    )
+    assert template.name in mounted
 
 
 def test_the_queue_of_the_jobs_leads_to_gpus_for_at_least_one_of_them(tmp_path: Path) -> None:

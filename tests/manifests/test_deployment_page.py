@@ -91,6 +91,16 @@ def test_the_gateway_s_objects_are_valid_and_lead_to_the_service(tmp_path: Path)
     assert (target["kind"], target["name"]) == (route["kind"], route["metadata"]["name"])
 
 
+def test_the_lines_for_jobs_give_them_the_operator_s_image(tmp_path: Path) -> None:
+    (lines,) = re.findall(r"<!-- rendered -->\n```\n(.*?)```", _PAGE, flags=re.DOTALL)
+    folder = overlay_of_the_page(tmp_path)
+    with (folder / "kustomization.yaml").open("a") as file:
+        file.write(lines)
+    workload = workload_of(folder, "trainer")
+    assert workload.environment()["PERSONAE_KUBERNETES_IMAGE"] == "registry.example.com/personae/trainer:0.1.0"
+    assert workload.server["image"] == "registry.example.com/personae/trainer:0.1.0"
+
+
 def test_the_folders_that_the_readme_lists_are_those_that_are_there() -> None:
     (tree,) = re.findall(r"```\n(images/.*?)```", (REPOSITORY / "k8s" / "README.md").read_text(), flags=re.DOTALL)
     listed = set(re.findall(r"([a-z-]+)/", tree))
