@@ -114,6 +114,6 @@ class TrainerSettings(BaseModel):
 
 
 def workers_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a worker that does not inherit this service's environment must be told of it; nothing that is secret."""
-    secret = {f"{PREFIX}S3_ACCESS_KEY", f"{PREFIX}S3_SECRET_KEY"}
+    """What a worker that does not inherit this service's environment must be told of it; of S3 keys nothing."""
+    secret = {f"{PREFIX}S3_{key}{place}" for key in ("ACCESS_KEY", "SECRET_KEY") for place in ("", "_FILE")}
     return {name: environ[name] for name in variables(WorkerSettings).keys() - secret if name in environ}

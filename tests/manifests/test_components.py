@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from service_kit.names import TrainingName
 from service_kit.settings import is_loopback
 from tests.manifests.rendered import (
     COMPONENTS,
@@ -20,6 +21,8 @@ from tests.manifests.rendered import (
 from tests.manifests.schemas import assert_valid
 from tests.manifests.services import SERVICES
 from tests.manifests.test_pods_are_restricted import assert_restricted
+from trainer_service.job_template import JobTemplate
+from trainer_service.settings import workers_environment
 
 ONLY_BY_HAND = {"jobs", "kueue"}
 
@@ -106,8 +109,16 @@ def test_a_job_s_pod_is_a_worker_s_pod(tmp_path: Path) -> None:
     assert all(variable in server["env"] for variable in container["env"])
     # What the trainer says itself.
     assert not {"image", "command", "args"} & container.keys()
-    assert not {"name", "namespace"} & job["metadata"].keys()
-    assert "podFailurePolicy" not in job["spec"]
+    (trainer,) = (found for found in of_kind(objects, "Deployment") if found["metadata"]["name"] == "trainer")
+    settings = Workload(trainer, objects, has_gpus=True).environment()
+    made = JobTemplate(job, "here", workers_environment(settings), "personae/trainer:0.1.0").job(
+        TrainingName("default", "t1"), memory_bytes=1
+    )
+    assert_valid([made])
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    told = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert told["PERSONAE_S3_ENDPOINT"] == settings["PERSONAE_S3_ENDPOINT"]
+    assert container["resources"] == server["resources"]
 
 
 def test_trainings_as_jobs_leave_no_workers_and_let_the_trainer_do_what_that_takes(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_every_stage_is_built_on_one_base_that_is_an_argument_with_a_tag(service
     dockerfile = Dockerfile.read(service)
     bases = [arguments.split()[0] for stage in dockerfile.stages for found, arguments in stage if found == "FROM"]
     assert bases == ["${CUDA_IMAGE}", "${CUDA_IMAGE}"]
-    # Nobody pulled it here, so none is committed: an invented digest would be all it could be. `make pin-images` adds one.
+    # Nobody pulled it here, so no digest is committed: it would be an invented one. `make pin-images` adds it.
     assert re.fullmatch(
         r"nvidia/cuda:\d+\.\d+\.\d+-[a-z0-9.-]+(@sha256:[0-9a-f]{64})?", dockerfile.arguments()["CUDA_IMAGE"]
     )

@@ -136,6 +136,7 @@ def test_workers_are_told_what_they_need_and_no_secret() -> None:
         "PERSONAE_S3_ENDPOINT": "http://store:9000",
         "PERSONAE_S3_ACCESS_KEY": "key",
         "PERSONAE_S3_SECRET_KEY": "hush",
+        "PERSONAE_S3_SECRET_KEY_FILE": "/etc/personae/s3/secret_key",
         "PERSONAE_BASE_MODELS": "toon-64",
         "PERSONAE_TRAINER_STAGE_PATIENCE": "2",
         "PERSONAE_TRAINER_ADDRESS": "127.0.0.1:0",
