@@ -57,6 +57,19 @@ docs: .venv/test ## Build the pages as a site in dist/docs; a link that leads no
 manifests: .venv/test ## Render k8s/, validate it, start the services from the files of their images
 	$(BIN)/pytest tests/manifests
 
+lock: .venv/test ## Pin and hash what the images install, from pyproject.toml
+	$(BIN)/python -m k8s.images.lock write
+
+sbom: .venv/test ## List what the images install, as CycloneDX, in dist/
+	@mkdir -p dist
+	for image in trainer inference; do \
+		{ cat k8s/images/$$image.lock; sed -n 's/^ARG TORCH=//p' k8s/images/$$image.Dockerfile; } \
+		| $(BIN)/cyclonedx-py requirements --output-reproducible --output-file dist/$$image.cdx.json - || exit 1; \
+	done
+
+pin-images: .venv/test ## Turn the tags of other people's images into digests; REGISTRY=https://… is where they are asked for
+	$(BIN)/python -m k8s.images.pin $(REGISTRY)
+
 base-model: .venv/test ## Make the bundled base model from nothing (hours on a CPU); a rerun goes on where it stopped
 	$(CPU_MEMORY) $(BIN)/python -m base_models.toon_64.recipe make
 
@@ -96,4 +109,4 @@ clean: ## Stop nothing, delete what `make` and `personae up` made: environments,
 	.venv-protos/bin/python -m pip install --quiet 'grpcio-tools==1.71.2' 'mypy-protobuf==3.6.0'
 	@touch $@
 
-.PHONY: help demo test test-units test-processes test-slow test-faults check protos docs manifests bench bench-gpu base-model base-model-eval judges clean
+.PHONY: help demo test test-units test-processes test-slow test-faults check protos docs manifests lock sbom pin-images bench bench-gpu base-model base-model-eval judges clean

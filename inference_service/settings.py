@@ -9,7 +9,7 @@ from base_models.catalog import PrecisionName
 from service_kit.decoder import DecodingSettings
 from service_kit.settings import AccessSettings, Address, AddressOrNone, StoreSettings
 
-OTHER_PROCESSES = ("TRAINER_", "DINOV2_", "CLIP_")
+OTHER_PROCESSES = ("TRAINER_", "DINOV2_", "CLIP_", "EXECUTOR", "KUBERNETES_")
 
 
 class InferenceSettings(BaseModel):

@@ -193,8 +193,7 @@ def open_store(settings: StoreSettings) -> MinioStore:
     """The store that the settings name; nothing is asked of it yet. Raises ValueError for a malformed endpoint."""
     return MinioStore(
         settings.s3_endpoint,
-        settings.s3_access_key,
-        settings.s3_secret_key.get_secret_value(),
+        *settings.keys,
         settings.s3_bucket,
         settings.s3_region,
     )

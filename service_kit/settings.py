@@ -8,7 +8,16 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 PREFIX = "PERSONAE_"
 S = TypeVar("S", bound=BaseModel)
@@ -29,6 +38,17 @@ Address = Annotated[str, AfterValidator(_address)]
 AddressOrNone = Annotated[str, AfterValidator(lambda text: text and _address(text))]
 """Empty: not served at all."""
 File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+
+
+def _text_of(path: str) -> str:
+    try:
+        return Path(path).read_text().strip() if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as text ({type(error).__name__})") from None
+
+
+TextInFile = Annotated[SecretStr, BeforeValidator(_text_of)]
+"""What a file holds, which the variable names: how an orchestrator hands over a secret. Read once, at the start."""
 # Signatures that a public key checks: whoever reads this server's files cannot sign.
 JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
@@ -51,12 +71,32 @@ class StoreSettings(BaseModel):
     """`http://host:port` or `https://host[:port]`."""
     s3_access_key: str = ""
     s3_secret_key: SecretStr = SecretStr("")
+    s3_access_key_file: TextInFile = SecretStr("")
+    """The file that holds the access key, in place of `PERSONAE_S3_ACCESS_KEY`."""
+    s3_secret_key_file: TextInFile = SecretStr("")
+    """The file that holds the secret key, in place of `PERSONAE_S3_SECRET_KEY`."""
     s3_bucket: str = "personae"
     s3_region: str = "us-east-1"
     s3_create_bucket: bool = False
     """Make the bucket at start where it does not exist."""
     s3_patience_s: float = 5.0
     """How long a start waits for a store that does not answer, in seconds."""
+
+    @field_validator("s3_access_key_file", "s3_secret_key_file")
+    @classmethod
+    def _is_given_once(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        key = str(info.field_name).removesuffix("_file")
+        if value.get_secret_value() and info.data.get(key) not in ("", SecretStr("")):
+            raise ValueError(f"set together with {PREFIX}{key.upper()}; allowed is one of the two")
+        return value
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Access key and secret key, wherever they were given."""
+        return (
+            self.s3_access_key or self.s3_access_key_file.get_secret_value(),
+            self.s3_secret_key.get_secret_value() or self.s3_secret_key_file.get_secret_value(),
+        )
 
 
 class AccessSettings(BaseModel):
@@ -98,7 +138,7 @@ def read_settings(kind: type[S], environ: Mapping[str, str], others: tuple[str, 
     others: name prefixes that belong to other processes and are passed over. Raises SettingsError with everything that
     is wrong.
     """
-    fields = _variables(kind)
+    fields = variables(kind)
     unknown = [
         name
         for name in environ
@@ -125,7 +165,7 @@ def read_settings(kind: type[S], environ: Mapping[str, str], others: tuple[str, 
     return settings
 
 
-def _variables(kind: type[BaseModel], path: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+def variables(kind: type[BaseModel], path: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
     """Environment variable -> path of the field it fills; nested models are filled from the same flat environment."""
     found: dict[str, tuple[str, ...]] = {}
     for name, field in kind.model_fields.items():
@@ -134,7 +174,7 @@ def _variables(kind: type[BaseModel], path: tuple[str, ...] = ()) -> dict[str, t
             and isinstance(field.annotation, type)
             and issubclass(field.annotation, BaseModel)
         ):
-            found |= _variables(field.annotation, (*path, name))
+            found |= variables(field.annotation, (*path, name))
         else:
             found[PREFIX + name.upper()] = (*path, name)
     return found

@@ -21,12 +21,16 @@ from trainer_service.datasets import Datasets
 from trainer_service.decoder import Decoder
 from trainer_service.deletion import Deletion
 from trainer_service.dispatcher import Dispatcher
+from trainer_service.executor import Executor
 from trainer_service.exporting import Exporting
 from trainer_service.gpus import gpu_of_each_worker, visible_gpus
 from trainer_service.importing import Importing
+from trainer_service.job_template import JobTemplate, TemplateError, read_template
+from trainer_service.kubernetes_cluster import Cluster, NoCluster
+from trainer_service.kubernetes_executor import KubernetesExecutor
 from trainer_service.metrics import TrainerMetrics
 from trainer_service.servicer import TrainerServicer
-from trainer_service.settings import OTHER_PROCESSES, TrainerSettings
+from trainer_service.settings import OTHER_PROCESSES, TrainerSettings, workers_environment
 from trainer_service.sweeping import Sweeping
 from trainer_service.trainings import Trainings
 from trainer_service.watching import Watching
@@ -53,6 +57,7 @@ async def main() -> None:
         metrics_address=settings.trainer_metrics_address,
         metrics_variable=f"{PREFIX}TRAINER_METRICS_ADDRESS",
     )
+    template = _job_template(settings) if settings.executor == "kubernetes" else None
     access = open_access(settings.access)
     check_ports(endpoint)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
@@ -80,23 +85,29 @@ async def main() -> None:
         settings.trainer_project_trainings,
         settings.trainer_require_consent,
     )
-    gpus = gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ))
-    dispatcher = Dispatcher(store, gpus, now, TrainerMetrics(metrics.registry))
+    trainer_metrics = TrainerMetrics(metrics.registry)
+    executor: Executor
+    if template is None:
+        gpus = gpu_of_each_worker(settings.trainer_workers, visible_gpus(os.environ))
+        executor = Dispatcher(store, gpus, now, trainer_metrics)
+    else:
+        cluster = _cluster(template, trainer_metrics)
+        executor = KubernetesExecutor(store, cluster, template, trainings.memory_of, now, trainer_metrics)
     adapters, watching = Adapters(store), Watching(store, trainings, stopping)
     exporting = Exporting(store, adapters, base_models)
     importing = Importing(store, base_models, now, settings.trainer_require_consent)
     deletion, sweeping = Deletion(store, now), Sweeping(store)
     servicer = TrainerServicer(
-        datasets, trainings, adapters, exporting, importing, watching, dispatcher, deletion, sweeping
+        datasets, trainings, adapters, exporting, importing, watching, executor, deletion, sweeping
     )
 
     async def hand_over() -> None:
         await stopping.wait()
-        await asyncio.gather(dispatcher.stop(settings.trainer_drain_s), sweeping.stop())
+        await asyncio.gather(executor.stop(settings.trainer_drain_s), sweeping.stop())
 
     # Workers hand over while calls drain, so that both together take no longer than the setting says.
     handing_over = asyncio.create_task(hand_over())
-    dispatcher.start()
+    executor.start()
     sweeping.start()
     try:
         await asyncio.to_thread(decoder.warm)
@@ -114,6 +125,27 @@ async def main() -> None:
         decoder.close()
         await handing_over
         traces.close()
+
+
+def _job_template(settings: TrainerSettings) -> JobTemplate:
+    """Raises StartError."""
+    variable, path = f"{PREFIX}KUBERNETES_JOB_TEMPLATE", settings.kubernetes.kubernetes_job_template
+    if path is None:
+        raise StartError(f"{variable}: needed with {PREFIX}EXECUTOR=kubernetes")
+    deployment = f"{settings.store.s3_endpoint}/{settings.store.s3_bucket}"
+    try:
+        environment = workers_environment(os.environ)
+        return read_template(path, deployment, environment, settings.kubernetes.kubernetes_image)
+    except TemplateError as error:
+        raise StartError(f"{variable}={path}: {error}") from error
+
+
+def _cluster(template: JobTemplate, metrics: TrainerMetrics) -> Cluster:
+    """Raises StartError."""
+    try:
+        return Cluster(template.labels, lambda call: metrics.cluster_failures.labels(call).inc())
+    except NoCluster as error:
+        raise StartError(f"{PREFIX}EXECUTOR=kubernetes: no cluster to be found: {error}") from error
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Gives queued trainings to warm workers, oldest first, and frees those whose worker is gone.
+"""The executor on this machine: gives queued trainings to warm workers, oldest first, and replaces those that die.
 
-Its one rule: a training is free when nobody holds it, when its holder is a child of ours that does not carry it out, or
-when its record stood still for 30 s on our own clock. Freed, it is QUEUED again, whether or not a worker is there.
+Its one rule: what a child of ours does not carry out is free at once; anybody else's lease has to stand still first
+(`training_queue.py`).
 """
 
 import asyncio
@@ -10,18 +10,16 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
 
-from service_kit import schema
 from service_kit.errors import ResourceMissing
 from service_kit.names import TrainingName
-from service_kit.store import ObjectChanged, ObjectStore, StoreError
-from trainer_service.handing_back import say_handed_back
+from service_kit.store import ObjectStore, StoreError
 from trainer_service.metrics import TrainerMetrics
-from trainer_service.training_record import HEARTBEAT_S, LeaseWatch, TrainingRecord
+from trainer_service.training_queue import Free, TrainingQueue
+from trainer_service.training_record import HEARTBEAT_S, LeaseWatch
 from trainer_service.training_store import TrainingStore
 from trainer_service.warm_worker import WarmWorker
 
@@ -30,16 +28,6 @@ _logger = logging.getLogger(__name__)
 _LOOK_AGAIN_S = 2.0
 # A child that dies at its start would otherwise be replaced without pause.
 _REPLACE_AFTER_S = 1.0
-# A queue entry without a record is a CreateTraining that died half way; nobody repeats it after this long.
-_FORGOTTEN_MS = 24 * 3600 * 1000
-
-
-class _Free(NamedTuple):
-    """A training that nobody has, with the ETag at which that is so."""
-
-    name: TrainingName
-    etag: str
-    created_ms: int
 
 
 class Dispatcher:
@@ -57,13 +45,11 @@ class Dispatcher:
     ) -> None:
         self._metrics = metrics or TrainerMetrics(CollectorRegistry())
         self._metrics.workers.set(len(gpus))
-        self._store = store
         self._records = TrainingStore(store)
+        self._queue = TrainingQueue(store, now, self._metrics)
         self._gpus = gpus
-        self._now = now
         self._looking = asyncio.Lock()
         self._changed = asyncio.Event()
-        self._watch = LeaseWatch()
         self._workers: set[WarmWorker] = set()
         self._busy: set[TrainingName] = set()
         self._holders: set[str] = set()
@@ -104,7 +90,7 @@ class Dispatcher:
         while True:
             try:
                 async with self._looking:
-                    self._note_look(await asyncio.to_thread(lambda: list(self._free())))
+                    self._queue.note_look(await asyncio.to_thread(lambda: list(self._free())))
             except StoreError as error:
                 _logger.warning("cannot look for trainings that nobody carries out: %s", error)
             except Exception:
@@ -127,10 +113,11 @@ class Dispatcher:
     async def _feed(self, worker: WarmWorker) -> None:
         """Give the worker trainings until it dies."""
         while True:
-            name, etag, _ = await self._next_training()
+            free = await self._next_training()
+            name = free.record.name
             watching = asyncio.create_task(self._kill_when_frozen(worker, name))
             try:
-                if not await worker.run(name, etag):
+                if not await worker.run(name, free.etag):
                     # Its training is free once it is dead for certain.
                     await worker.stop(_REPLACE_AFTER_S)
                     return
@@ -152,11 +139,6 @@ class Dispatcher:
                     worker.kill()
                     return
 
-    def _note_look(self, free: Sequence[_Free]) -> None:
-        oldest_ms = min((found.created_ms for found in free), default=None)
-        waited_s = 0.0 if oldest_ms is None else self._now().timestamp() - oldest_ms / 1000
-        self._metrics.looked(len(free), max(0.0, waited_s))
-
     def _renewal(self, worker: WarmWorker, name: TrainingName) -> str:
         """What is different after each renewal, and while the worker holds no lease that it could renew."""
         try:
@@ -166,7 +148,7 @@ class Dispatcher:
             return "deleted"
         return etag if record.holder == worker.holder else uuid4().hex
 
-    async def _next_training(self) -> _Free:
+    async def _next_training(self) -> Free:
         async with self._looking:
             while True:
                 self._changed.clear()
@@ -178,46 +160,15 @@ class Dispatcher:
                 else:
                     # With a worker at hand whatever is free is taken, so where it finds none, none waits.
                     if found is None:
-                        self._note_look([])
+                        self._queue.note_look([])
                 if found is not None:
-                    self._busy.add(found.name)
+                    self._busy.add(found.record.name)
                     self._metrics.running.set(len(self._busy))
                     return found
+                # Not wait_for, which before Python 3.12 loses a cancel that comes together with what it waits for.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), _LOOK_AGAIN_S)
+                    async with asyncio.timeout(_LOOK_AGAIN_S):
+                        await self._changed.wait()
 
-    def _free(self) -> Iterator[_Free]:
-        """Trainings that are free, oldest first, each with the ETag at which it is; those that can be freed are."""
-        for key in self._store.keys(schema.queue_prefix()):
-            name, created_ms = schema.training_of_queue_entry(key), schema.created_ms_of_queue_entry(key)
-            if name in self._busy:
-                continue
-            try:
-                record, etag = self._records.read(name)
-            except ResourceMissing:
-                self._drop_if_forgotten(key)
-                continue
-            if record.state.is_final:
-                self._store.delete(key)
-                self._watch.forget(name)
-            elif not record.holder:
-                yield _Free(name, etag, created_ms)
-            elif record.holder in self._holders or self._watch.is_stale(name, etag, time.monotonic()):
-                self._watch.forget(name)
-                with contextlib.suppress(ObjectChanged):
-                    yield _Free(name, self._take_from_holder(record, etag), created_ms)
-
-    def _take_from_holder(self, record: TrainingRecord, etag: str) -> str:
-        """Free a training whose holder does not carry it out; its new ETag. Raises ObjectChanged."""
-        free = record.abandoned(record.holder)
-        new_etag = self._records.replace(free, etag)
-        self._metrics.freed.inc()
-        _logger.warning("%s: %s does not carry it out; it waits again", record.name, record.holder)
-        if free.state is not record.state:
-            say_handed_back(self._store, free, self._now)
-        return new_etag
-
-    def _drop_if_forgotten(self, key: str) -> None:
-        age_ms = self._now().timestamp() * 1000 - schema.created_ms_of_queue_entry(key)
-        if age_ms > _FORGOTTEN_MS:
-            self._store.delete(key)
+    def _free(self) -> Iterator[Free]:
+        return self._queue.free(self._busy, self._holders)

@@ -13,6 +13,9 @@ from trainer_service.journal import Journal, JournalWriter
 from trainer_service.lifecycle import State
 from trainer_service.training_record import LeaseLost, TrainingRecord
 from trainer_service.training_store import TrainingStore
+from trainer_service.worker.publishing import is_published
+
+_ENDER = "ended-by-the-service"
 
 
 def end_training(
@@ -44,6 +47,27 @@ def end_training(
     final = TrainingStore(store).change(record.name, finish)
     store.delete(record.queue_key)
     return final
+
+
+def end_free_training(
+    store: ObjectStore,
+    record: TrainingRecord,
+    etag: str,
+    state: State,
+    failure: Failure | None,
+    now: Callable[[], datetime],
+) -> TrainingRecord:
+    """End a training that nobody will carry out any more, as its holder for that moment; its final record.
+
+    etag: the record's, when nobody held it. Where its adapter was published already, it has SUCCEEDED whatever the
+    caller thought. Raises ObjectChanged or LeaseLost when somebody else was faster.
+    """
+    held = record.model_copy(update={"holder": _ENDER, "epoch": record.epoch + 1})
+    if is_published(store, record):
+        held = held.moved(State.PREPARING).moved(State.TRAINING).moved(State.PUBLISHING)
+        state, failure = State.SUCCEEDED, None
+    TrainingStore(store).replace(held, etag)
+    return end_training(store, held, state, failure, now)
 
 
 def last_event(store: ObjectStore, record: TrainingRecord) -> Ended:

@@ -5,11 +5,12 @@ Its one rule: it only notes. A worker is a process of its own, so what it sees c
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+JOB_STATES = ("suspended", "waiting", "running", "finished")
 _STAGE_SECONDS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 
 
@@ -51,9 +52,24 @@ class TrainerMetrics:
             "Trainings taken from a worker, here or elsewhere, that did not carry them out.",
             registry=registry,
         )
+        self.jobs = Gauge(
+            "personae_trainer_jobs",
+            "Jobs in the cluster by what they do: suspended, waiting (for a node, an image), running, finished.",
+            ("state",),
+            registry=registry,
+        )
+        self.job_creations = Counter(
+            "personae_trainer_job_creations", "Jobs that this service created for trainings.", registry=registry
+        )
+        self.cluster_failures = Counter(
+            "personae_trainer_cluster_failures",
+            "Calls to the cluster's API that it refused or did not answer.",
+            ("call",),
+            registry=registry,
+        )
         self.ended = Counter(
             "personae_trainer_trainings_ended",
-            "Trainings that this service's workers brought to an end, by final state and reason of failure.",
+            "Trainings that this service or its workers brought to an end, by final state and reason of failure.",
             ("state", "reason"),
             registry=registry,
         )
@@ -85,6 +101,12 @@ class TrainerMetrics:
         self.waiting.set(waiting)
         self.oldest_waiting.set(oldest_s)
         self.looked_at.set(time.time())
+
+    def note_jobs(self, states: Iterable[str]) -> None:
+        """Note what the Jobs in the cluster do, a state for each."""
+        of_each = list(states)
+        for state in JOB_STATES:
+            self.jobs.labels(state).set(of_each.count(state))
 
     def observe(self, worker: str, said: Mapping[str, Any]) -> None:
         """Note what a worker said. What is not known, of a worker of another release, is passed over."""

@@ -16,7 +16,7 @@ from trainer_service import asked, wire
 from trainer_service.adapters import Adapters
 from trainer_service.datasets import Datasets
 from trainer_service.deletion import Deletion
-from trainer_service.dispatcher import Dispatcher
+from trainer_service.executor import Executor
 from trainer_service.exporting import Exporting
 from trainer_service.importing import Importing
 from trainer_service.intake import receive_images
@@ -37,7 +37,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         exporting: Exporting,
         importing: Importing,
         watching: Watching,
-        dispatcher: Dispatcher,
+        executor: Executor,
         deletion: Deletion,
         sweeping: Sweeping,
     ) -> None:
@@ -47,7 +47,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._exporting = exporting
         self._importing = importing
         self._watching = watching
-        self._dispatcher = dispatcher
+        self._executor = executor
         self._deletion = deletion
         self._sweeping = sweeping
 
@@ -87,14 +87,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         trainings = await asyncio.to_thread(self._deletion.delete_dataset, name, request.request_id)
         self._sweeping.poke()
         for training in trainings:
-            await self._dispatcher.cancel(training)
+            await self._executor.cancel(training)
         return pb.DeleteDatasetResponse()
 
     async def CreateTraining(
         self, request: pb.CreateTrainingRequest, context: grpc.aio.ServicerContext
     ) -> pb.CreateTrainingResponse:
         created = await asyncio.to_thread(self._trainings.create, asked.training_request(request))
-        self._dispatcher.poke()
+        self._executor.poke()
         return wire.created(created)
 
     async def GetTraining(
@@ -116,7 +116,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     ) -> pb.CancelTrainingResponse:
         name = asked.parsed(TrainingName, request.name, "name")
         record = await asyncio.to_thread(self._trainings.cancel, name)
-        await self._dispatcher.cancel(name)
+        await self._executor.cancel(name)
         return pb.CancelTrainingResponse(training=wire.training(record))
 
     async def DeleteTraining(

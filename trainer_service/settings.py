@@ -1,14 +1,14 @@
 """The trainer service's deployment settings: every `PERSONAE_…` variable it reads, with its meaning and default."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from base_models.likeness.model_folder import ModelFolderError, ModelType, read_model_folder
 from service_kit.decoder import DecodingSettings
-from service_kit.settings import AccessSettings, Address, AddressOrNone, StoreSettings
+from service_kit.settings import PREFIX, AccessSettings, Address, AddressOrNone, File, StoreSettings, variables
 
 OTHER_PROCESSES = ("INFERENCE_",)
 
@@ -47,6 +47,31 @@ class JudgeSettings(BaseModel):
 StagePatience = Annotated[float, Field(gt=0, le=100)]
 
 
+class WorkerSettings(BaseModel):
+    """What a worker reads of the services' environment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    store: StoreSettings = StoreSettings()
+    base_models: str = "toon-64"
+    """As for the trainer service."""
+    judges: JudgeSettings = JudgeSettings()
+    trainer_stage_patience: StagePatience = 1.0
+    """As for the trainer service."""
+
+
+class KubernetesSettings(BaseModel):
+    """For the executor `kubernetes`; `docs/kubernetes-jobs.md` says what it needs in the cluster."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kubernetes_job_template: File = None
+    """YAML file of the Job that each training's Job is made of; what may and must be in it is in `job_template.py`.
+    Read once, at the start."""
+    kubernetes_image: str = ""
+    """Image of the worker's container where the template names none: the trainer's own holds the worker too."""
+
+
 class TrainerSettings(BaseModel):
     """Field `trainer_workers` is read from `PERSONAE_TRAINER_WORKERS`, and so on."""
 
@@ -64,10 +89,14 @@ class TrainerSettings(BaseModel):
     """Where to serve Prometheus metrics, in plaintext, under /metrics. Empty: nowhere."""
     trainer_reflection: bool = True
     """Whether callers may list the services and messages."""
+    executor: Literal["local", "kubernetes"] = "local"
+    """What carries trainings out: warm worker processes of this service, or a Job for each training in the cluster of
+    this pod's service account (outside of one: of the file that KUBECONFIG names)."""
+    kubernetes: KubernetesSettings = KubernetesSettings()
     trainer_workers: int | None = Field(default=None, ge=0, le=64)
     """Trainings at a time: worker processes of this service, each on a GPU of its own, or in turn where they are more.
     Absent: as many as `CUDA_VISIBLE_DEVICES`, or else /dev, shows GPUs, and 1 where it shows none. 0 leaves the work to
-    workers started elsewhere."""
+    workers started elsewhere. Of no account where the executor is not `local`."""
     trainer_project_trainings: int = Field(default=0, ge=0)
     """Most trainings of one project that may be queued and running; beyond it CreateTraining answers RESOURCE_EXHAUSTED
     with QuotaFailure. 0: as many as it likes. Where several trainer processes share the bucket, creations that reach
@@ -82,3 +111,9 @@ class TrainerSettings(BaseModel):
     decoding: DecodingSettings = DecodingSettings()
     judges: JudgeSettings = JudgeSettings()
     """For the workers, which inherit this environment; checked here so that a wrong folder stops the start."""
+
+
+def workers_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a worker that does not inherit this service's environment must be told of it; of S3 keys nothing."""
+    secret = {f"{PREFIX}S3_{key}{place}" for key in ("ACCESS_KEY", "SECRET_KEY") for place in ("", "_FILE")}
+    return {name: environ[name] for name in variables(WorkerSettings).keys() - secret if name in environ}

@@ -156,6 +156,11 @@ class Trainings:
             return record
         return end_training(self._store, record, State.CANCELLED, None, self._now)
 
+    def memory_of(self, record: TrainingRecord) -> int:
+        """The most bytes that a training is estimated to hold at once; 0 where its base model is allowed no more."""
+        entry = self._base_models.get(record.base_model)
+        return estimate(record.config, entry, self._speed(entry)).peak_bytes if entry else 0
+
     def _enter_with_dataset(self, record: TrainingRecord) -> None:
         """Have the dataset's deletion find this training. Raises ResourceMissing where it was deleted meanwhile."""
         entry = DatasetTraining(adapter=str(record.adapter))

@@ -1,8 +1,8 @@
 # The inference service's image. Build it from the repository's root:
 #   docker build -f k8s/images/inference.Dockerfile -t personae/inference:VERSION .
 # torch's wheels bring the CUDA libraries they were built with; the base adds the CUDA runtime and what tells the NVIDIA
-# container toolkit to mount the driver. A digest (CUDA_IMAGE=…@sha256:…) pins the very bytes where a tag may move: take
-# it from the registry that you pull from. None is written here, because none was pulled here.
+# container toolkit to mount the driver. A digest (CUDA_IMAGE=…@sha256:…) pins the very bytes where a tag may move: `make
+# pin-images` asks a registry for it. None is written here, because none was pulled here.
 ARG CUDA_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04
 
 FROM ${CUDA_IMAGE} AS packages
@@ -12,11 +12,14 @@ ENV PIP_NO_CACHE_DIR=1
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv
 # pip lives in an environment of its own and is left behind with it.
 RUN python3 -m venv /opt/pip && /opt/pip/bin/pip install "pip==${PIP_VERSION}" && python3 -m venv --without-pip /opt/venv
-# torch first and alone, so that the build that pip finds is the one that stays; its layer outlives other changes.
-RUN /opt/pip/bin/pip --python /opt/venv/bin/python install "${TORCH}"
 WORKDIR /build
-COPY pyproject.toml ./
-RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --group inference
+COPY k8s/images/inference.lock ./
+# Everything but torch: wheels only, each with its hash, and nothing beyond the list (make lock).
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --no-deps --only-binary :all: --requirement inference.lock
+# torch by its version alone: which build it is (CUDA, CPU) is the registry's or mirror's to say. What it needs beside CUDA's own
+# libraries is there already; the check says whether all of it fits together.
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --only-binary :all: "${TORCH}" \
+ && /opt/pip/bin/pip --python /opt/venv/bin/python check
 
 FROM ${CUDA_IMAGE}
 RUN apt-get update \

@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[2]
 EXECUTED = {"python", "sh"}
 PARSED = {"json", "yaml"}
 SHOWN = {"text"}
-NEEDS = {"cluster", "container engine", "gpu", "hours", "object store", "make"}
-"""What these tests lack: a cluster, an engine that builds images, a GPU, hours, an object store of the reader's own.
-`make` runs these tests itself."""
+NEEDS = {"base model", "cluster", "container engine", "gpu", "hours", "object store", "make"}
+"""What these tests lack: a large base model, a cluster, an engine that builds images, a GPU, hours, an object store of
+the reader's own. `make` runs these tests itself."""
 PROGRAMS = {"grpcurl"}
 """What no package index has in a form to rely on."""
 _MARK = re.compile(r"<!-- (needs|file|keeps running): (.+?) -->\s*")

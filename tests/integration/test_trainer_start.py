@@ -54,6 +54,7 @@ def test_a_store_that_is_not_there_is_named_with_its_variable(real_store: RealSt
         ("PERSONAE_TRAINER_WORKERS", "many", "PERSONAE_TRAINER_WORKERS"),
         ("PERSONAE_TRAINER_WORKER", "1", "unknown"),
         ("PERSONAE_BASE_MODELS", "sd15", "give its folder"),
+        ("PERSONAE_EXECUTOR", "kubernetes", "PERSONAE_KUBERNETES_JOB_TEMPLATE"),
         ("PERSONAE_DINOV2_FOLDER", "/nowhere", "PERSONAE_DINOV2_FOLDER"),
         ("PERSONAE_CLIP_FOLDER", str(BUNDLED["toon-64"] / "text_encoder"), "holds a 'clip_text_model'"),
     ],

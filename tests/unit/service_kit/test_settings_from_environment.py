@@ -1,5 +1,7 @@
 """Deployment settings: read once from the environment, everything wrong named."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -73,3 +75,27 @@ def test_the_algorithm_of_signed_tokens_is_one_that_a_public_key_checks() -> Non
     for algorithm in ("none", "HS256", ""):
         with pytest.raises(SettingsError, match="PERSONAE_JWT_ALGORITHM"):
             read_settings(AccessSettings, {"PERSONAE_JWT_ALGORITHM": algorithm}, ())
+
+
+def test_a_key_may_be_the_content_of_a_file_and_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "secret_key"
+    file.write_text("hush\n")
+    environment = {"PERSONAE_S3_ACCESS_KEY": "known", "PERSONAE_S3_SECRET_KEY_FILE": str(file)}
+    settings = read_settings(SampleSettings, environment, ())
+    assert settings.store.keys == ("known", "hush")
+    assert "hush" not in repr(settings)
+
+
+def test_a_key_that_is_given_twice_or_whose_file_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "access_key"
+    file.write_text("known")
+    environment = {
+        "PERSONAE_S3_ACCESS_KEY": "other",
+        "PERSONAE_S3_ACCESS_KEY_FILE": str(file),
+        "PERSONAE_S3_SECRET_KEY_FILE": str(tmp_path / "missing"),
+    }
+    with pytest.raises(SettingsError) as caught:
+        read_settings(SampleSettings, environment, ())
+    assert "PERSONAE_S3_ACCESS_KEY_FILE" in str(caught.value)
+    assert f"{tmp_path}/missing cannot be read" in str(caught.value)
+    assert "known" not in str(caught.value)

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from service_kit.settings import SettingsError, read_settings
-from trainer_service.settings import TrainerSettings
-from trainer_service.worker.__main__ import WorkerSettings
+from trainer_service.settings import TrainerSettings, WorkerSettings
 
 PREPARATION = {"size": 224, "crop_size": 224, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 BOTH = pytest.mark.parametrize("kind", [TrainerSettings, WorkerSettings])
