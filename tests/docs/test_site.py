@@ -52,7 +52,7 @@ def test_links_that_lead_nowhere_fail_the_build(tmp_path: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
-    assert [page for page in pages() if f"- {page}\n" not in navigation] == []
+    assert [page for page in pages() if f" {page}\n" not in navigation] == []
     assert isinstance(yaml.safe_load(navigation)["nav"], list)
 
 
