@@ -11,17 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from base_models.catalog import PipelineName
-from base_models.sgm_names import sgm_name
+from base_models.traits import FAMILIES
 
 KeyNames = Literal["diffusers", "kohya"]
 
 _A, _B, _MAGNITUDES = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector.weight"
-_XL: PipelineName = "StableDiffusionXLPipeline"
-_KOHYA_PREFIXES: dict[str, dict[str, str]] = {
-    "StableDiffusionPipeline": {"unet": "lora_unet", "text_encoder": "lora_te"},
-    _XL: {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
-}
 _ALIGNMENT = 8
 
 
@@ -54,14 +48,15 @@ def is_dora(tensors: Mapping[str, StoredTensor]) -> bool:
 def renamed(tensors: Mapping[str, StoredTensor], key_names: KeyNames, pipeline: str) -> dict[str, StoredTensor]:
     """The tensors of an adapter file under the names of diffusers' `load_lora_weights` or of Kohya's scripts.
 
-    pipeline: the base model's PipelineName.
+    pipeline: the base model's, one of FAMILIES.
 
     diffusers' own names are PEFT's, with the `text_model.` that a text encoder's layers have in most releases of
-    transformers. Kohya's (sd-scripts, networks/lora.py) spell a layer's path with underscores, that in SDXL's UNet as
-    Stability's own code has it; each layer has its `alpha`, here the rank, and a DoRA's layer LyCORIS's `dora_scale`,
-    [out, 1] or [out, 1, 1, 1].
+    transformers. Kohya's (sd-scripts, networks/lora.py) spell a layer's path with underscores, that in the denoiser as
+    the code has it that the model was published with; each layer has its `alpha`, here the rank, and a DoRA's layer
+    LyCORIS's `dora_scale`, [out, 1] or [out, 1, 1, 1].
     """
-    named = {_with_text_model(name): tensor for name, tensor in tensors.items()}
+    denoiser = FAMILIES[pipeline].denoiser
+    named = {_with_text_model(name, denoiser): tensor for name, tensor in tensors.items()}
     return named if key_names == "diffusers" else _kohya(named, pipeline)
 
 
@@ -87,9 +82,9 @@ def write_safetensors(tensors: Mapping[str, StoredTensor], metadata: Mapping[str
     return struct.pack("<Q", len(text)) + text + data
 
 
-def _with_text_model(name: str) -> str:
+def _with_text_model(name: str, denoiser: str) -> str:
     prefix, _, rest = name.partition(".")
-    if prefix == "unet" or rest.startswith("text_model."):
+    if prefix == denoiser or rest.startswith("text_model."):
         return name
     return f"{prefix}.text_model.{rest}"
 
@@ -116,6 +111,7 @@ def _itemsize(tensor: StoredTensor) -> int:
 
 def _kohya_layer(layer: str, pipeline: str) -> str:
     prefix, _, path = layer.partition(".")
-    if pipeline == _XL and prefix == "unet":
-        path = sgm_name(path)
-    return f"{_KOHYA_PREFIXES[pipeline][prefix]}_{path.replace('.', '_')}"
+    traits = FAMILIES[pipeline]
+    if prefix == traits.denoiser:
+        path = traits.kohya_place(path).name
+    return f"{traits.kohya_prefixes[prefix]}_{path.replace('.', '_')}"

@@ -8,18 +8,18 @@ import io
 import json
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from base_models.adapter_rules import AdapterInvalid, adapter_header, check_dtypes, check_layers
-from base_models.catalog import TargetsName
 from base_models.foreign_names import ForeignNames
 from base_models.layer_shapes import LayerShapes
-from base_models.lora_targets import targets_of
 from base_models.safetensors_header import Readable, TensorPlace
+from base_models.traits import FAMILIES
+from base_models.traits.family_traits import FamilyTraits, TargetsName
 
 _Floats = NDArray[np.float32]
 # Of single numbers; updates are floats.
@@ -71,8 +71,7 @@ def import_adapter(body: Readable, shapes: LayerShapes, pipeline: str) -> Import
             lambda values: _read(body, values),
         )
     rank = max(kinds["A"].shape[0] for kinds in layers.values())
-    unet = [layer.removeprefix("unet.") for layer in layers if layer.startswith("unet.")]
-    return ImportedAdapter(written, rank, targets_of(unet))
+    return ImportedAdapter(written, rank, _targets(layers, FAMILIES[pipeline]))
 
 
 def _layers(body: Readable, names: ForeignNames) -> _Layers:
@@ -99,6 +98,15 @@ def _layers(body: Readable, names: ForeignNames) -> _Layers:
         # A rank of 0 is refused with the shapes.
         layers[layer]["B"] = _Values(layers[layer]["B"].place, layers[layer]["B"].shape, alpha / max(rank, 1))
     return layers
+
+
+def _targets(layers: Iterable[str], traits: FamilyTraits) -> TargetsName:
+    """The fewest targets that take in all these layers of the denoiser; `all` also where there are others."""
+    found = [layer for layer in layers if layer.startswith(f"{traits.denoiser}.")]
+    for targets, endings in traits.targets.items():
+        if all(layer.endswith(tuple(f".{ending}" for ending in endings)) for layer in found):
+            return targets
+    return "all"
 
 
 def _alpha(key: str, place: TensorPlace, body: Readable) -> float:

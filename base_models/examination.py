@@ -14,6 +14,9 @@ from pathlib import Path
 from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
 from base_models.safetensors_header import NotSafetensors, read_header
 
+# Classes of parts that are settings alone, by how they end.
+_WITHOUT_WEIGHTS = ("Scheduler", "Tokenizer", "TokenizerFast", "ImageProcessor", "FeatureExtractor")
+
 
 def examine(item: str) -> dict[str, object]:
     """What there is to say of one entry of an allow-list, `name` or `name=/folder`."""
@@ -38,11 +41,19 @@ def _told(name: str, folder: str = "", pipeline: str = "", size_bytes: int = 0, 
 
 
 def _parts(entry: BaseModelEntry) -> list[Path]:
-    """The folders that hold weights: a text encoder for each tokenizer."""
-    encoders = [
-        folder.with_name(folder.name.replace("tokenizer", "text_encoder")) for folder in entry.tokenizer_folders
+    """The folders that hold weights: what `model_index.json` says the pipeline is made of, but its tokenizers."""
+    index = json.loads((entry.folder / "model_index.json").read_text())
+    return [
+        entry.folder / part
+        for part, kind in index.items()
+        if isinstance(kind, list) and part not in entry.traits.without and _has_weights(kind)
     ]
-    return [entry.folder / "unet", entry.folder / "vae", *encoders]
+
+
+def _has_weights(kind: list[str | None]) -> bool:
+    """kind: a library and a class of it, of nothing where the pipeline is without that part."""
+    _, class_name = kind
+    return class_name is not None and not class_name.endswith(_WITHOUT_WEIGHTS)
 
 
 def _problems(entry: BaseModelEntry) -> Iterator[str]:

@@ -11,11 +11,29 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from base_models.catalog import TargetsName
+from base_models.traits.family_traits import TargetsName
 
-Prediction = Literal["epsilon", "v_prediction"]
+Prediction = Literal["epsilon", "v_prediction", "flow"]
 Conditioning = dict[str, Tensor]
-"""What the denoiser is told about a prompt: named tensors, batch first, so that rows can be gathered and mixed."""
+"""What the denoiser is told about a prompt: named tensors, batch first, so that rows can be gathered and mixed.
+
+Where a network was distilled to be told a guidance scale, `guidance_B` is among them: 1, as for training; who draws
+puts the request's in its place. Where prompts differ in length, they are filled up, and `is_token_BT` says what counts.
+"""
+LatentShape = tuple[int, int, int]
+"""C, H, W of latents."""
+
+
+def shape_of(latents_BCHW: Tensor) -> LatentShape:
+    """The shape of each of a batch."""
+    _, channels, height, width = latents_BCHW.shape
+    return channels, height, width
+
+
+def told_scale(conditioning: Conditioning, scale: float) -> Conditioning:
+    """The same with this guidance scale, where the network is told one."""
+    known_B = conditioning.get("guidance_B")
+    return conditioning if known_B is None else conditioning | {"guidance_B": torch.full_like(known_B, scale)}
 
 
 class BaseModel(Protocol):
@@ -31,14 +49,14 @@ class BaseModel(Protocol):
     prediction: Prediction
     """What the denoiser predicts."""
     scheduler_config: Mapping[str, Any]
-    """Of the scheduler that it was published with, as diffusers' classes take it."""
+    """Of the scheduler that it was published with, as diffusers' classes take it, its `_class_name` included."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of B prompts. Prompts that are too long were refused before; they are not cut here."""
         ...
 
-    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """C, H, W of the latents of a picture with this size in pixels."""
+    def latent_shape(self, width: int, height: int) -> LatentShape:
+        """Shape of the latents of a picture with this size in pixels."""
         ...
 
     def encode_images(self, pixels_BCHW: Tensor) -> Tensor:
@@ -49,8 +67,8 @@ class BaseModel(Protocol):
         """Pixels_BCHW of latents_BCHW."""
         ...
 
-    def timesteps(self, uniform_B: Tensor) -> Tensor:
-        """Training timesteps_B for uniform numbers in [0, 1): the family's timestep density."""
+    def timesteps(self, uniform_B: Tensor, shape: LatentShape) -> Tensor:
+        """Training timesteps_B of latents of this shape, from uniform numbers in [0, 1): the family's density."""
         ...
 
     def add_noise(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
@@ -63,6 +81,14 @@ class BaseModel(Protocol):
 
     def target(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
         """What `predict` should have said."""
+        ...
+
+    def guide(self, with_prompt_BCHW: Tensor, without_BCHW: Tensor, scale_B111: Tensor) -> Tensor:
+        """Both of a row's predictions as one: classifier-free guidance, in the way of the family's pipeline."""
+        ...
+
+    def schedule(self, shape: LatentShape, step_count: int) -> Mapping[str, Any]:
+        """What a scheduler's `set_timesteps` is given to draw latents of this shape in so many steps."""
         ...
 
     def snr(self, timesteps_B: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from base_models.adapter_rules import AdapterInvalid
-from base_models.sgm_names import sgm_name
+from base_models.traits import FAMILIES
+from base_models.traits.family_traits import FamilyTraits
 
 Kind = Literal["A", "B", "magnitude_vector", "dora_scale", "alpha"]
 
@@ -44,6 +45,8 @@ _ENDINGS: dict[str, Kind] = {
 }
 # diffusers writes the second also where there is one text encoder, and reads either for the first of two.
 _TEXT_PREFIXES = {"text_encoder": ("lora_te", "lora_te1"), "text_encoder_2": ("lora_te2",)}
+_DENOISER_PREFIX = "lora_unet"
+"""Kohya's for every family."""
 # What is known and cannot be held: parts of names, and what they are of.
 _OTHER_KINDS = {
     ".hada_": "a LoHa",
@@ -66,8 +69,8 @@ class ForeignNames:
     def __init__(self, layers: Iterable[str], pipeline: str) -> None:
         self._layers: dict[str, str] = {}
         for layer in layers:
-            for name in _names(layer, pipeline):
-                # What two layers could be called means the first: `unet.` may be left out, `text_encoder.` may not.
+            for name in _names(layer, FAMILIES[pipeline]):
+                # What two layers could be called means the first: the denoiser's prefix may be left out, others not.
                 self._layers.setdefault(name, layer)
 
     def understand(self, key: str) -> Key:
@@ -87,11 +90,11 @@ class ForeignNames:
         )
 
 
-def _names(layer: str, pipeline: str) -> Iterator[str]:
+def _names(layer: str, traits: FamilyTraits) -> Iterator[str]:
     """Every name of a layer, its own first."""
     part, _, path = layer.partition(".")
     yield layer
-    if part != "unet":
+    if part != traits.denoiser:
         # Some releases of transformers have it in their layers' names, others have not.
         bare = path.removeprefix("text_model.")
         yield from (f"{part}.text_model.{bare}", f"{part}.{bare}")
@@ -101,11 +104,10 @@ def _names(layer: str, pipeline: str) -> Iterator[str]:
     yield path
     # Attention processors' own layers had no `.0`.
     parent, _, name = path.removesuffix(".0").rpartition(".")
-    yield from (f"unet.{parent}.processor.{name}", f"{parent}.processor.{name}")
-    yield f"lora_unet_{path.replace('.', '_')}"
-    if pipeline == "StableDiffusionXLPipeline":
-        try:
-            yield f"lora_unet_{sgm_name(path).replace('.', '_')}"
-        except ValueError:
-            # A layer that the published SDXL has not.
-            return
+    yield from (f"{part}.{parent}.processor.{name}", f"{parent}.processor.{name}")
+    yield f"{_DENOISER_PREFIX}_{path.replace('.', '_')}"
+    try:
+        yield f"{_DENOISER_PREFIX}_{traits.kohya_place(path).name.replace('.', '_')}"
+    except ValueError:
+        # A layer that the published model has not.
+        return

@@ -6,18 +6,14 @@ Its one rule: names and shapes are those that the loaded modules have, whichever
 import mmap
 from pathlib import Path
 
-from base_models.catalog import BaseModelEntry, PipelineName
+from base_models.catalog import BaseModelEntry
 from base_models.safetensors_header import TensorPlace, read_header
 
 LayerShapes = dict[str, tuple[int, ...]]
 """Shapes of weights, linear [out, in] or of a convolution [out, in, kh, kw], by names as adapter files have them."""
 
-_PARTS: dict[PipelineName, tuple[str, ...]] = {
-    "StableDiffusionPipeline": ("unet", "text_encoder"),
-    "StableDiffusionXLPipeline": ("unet", "text_encoder", "text_encoder_2"),
-}
-# Published files have it; in memory only a text encoder with a projection does, which is SDXL's second.
-_STORED_PREFIXES = {"text_encoder": "text_model."}
+# Published files have it; in memory only a text encoder with a projection does.
+_STORED_PREFIX = "text_model."
 # Tables of vectors: two dimensions, but no layers.
 _EMBEDDINGS = ("token_embedding", "position_embedding", "class_embedding")
 
@@ -25,10 +21,11 @@ _EMBEDDINGS = ("token_embedding", "position_embedding", "class_embedding")
 def read_layer_shapes(entry: BaseModelEntry) -> LayerShapes:
     """Read a base model's headers. Raises NotSafetensors where a file is damaged."""
     shapes: LayerShapes = {}
-    for part in _PARTS[entry.pipeline]:
+    for part in entry.traits.adaptable:
+        stored_prefix = _STORED_PREFIX if part in entry.traits.bare_text_encoders else ""
         for path in sorted((entry.folder / part).glob("*.safetensors")):
             for name, place in _header(path).items():
-                layer = name.removesuffix(".weight").removeprefix(_STORED_PREFIXES.get(part, ""))
+                layer = name.removesuffix(".weight").removeprefix(stored_prefix)
                 if name.endswith(".weight") and len(place.shape) in (2, 4) and not layer.endswith(_EMBEDDINGS):
                     shapes[f"{part}.{layer}"] = place.shape
     return shapes

@@ -2,15 +2,17 @@
 
 import torch
 
-from base_models.catalog import BaseModelEntry, PipelineName
+from base_models.catalog import BaseModelEntry
+from base_models.families.flux import Flux
+from base_models.families.pipeline_model import PipelineModel
+from base_models.families.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion_xl import StableDiffusionXL
 from base_models.family import BaseModel
-from base_models.stable_diffusion import StableDiffusion
-from base_models.stable_diffusion_xl import StableDiffusionXL
-from base_models.unet_diffusion import UNetDiffusion
 
-_FAMILIES: dict[PipelineName, type[UNetDiffusion]] = {
+_FAMILIES: dict[str, type[PipelineModel]] = {
     "StableDiffusionPipeline": StableDiffusion,
     "StableDiffusionXLPipeline": StableDiffusionXL,
+    "FluxPipeline": Flux,
 }
 
 

@@ -5,23 +5,17 @@ Its one rule: what is loaded is frozen, float weights from safetensors files; no
 
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import ConfigMixin
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from base_models.catalog import BaseModelEntry, PipelineName
+from base_models.catalog import BaseModelEntry
+from base_models.traits import FAMILIES
 
 Pipeline = Any
 """A diffusers pipeline, whose parts are set at run time, out of the sight of type checkers."""
-
-# With what is left out of each: a checker of pictures, and marks in them, which are ours to make.
-_CLASSES: dict[PipelineName, tuple[type[Any], dict[str, Any]]] = {
-    "StableDiffusionPipeline": (StableDiffusionPipeline, {"safety_checker": None}),
-    "StableDiffusionXLPipeline": (StableDiffusionXLPipeline, {"add_watermarker": False}),
-}
-# The names that diffusers' `load_lora_weights` knows them by.
-_ADAPTABLE = ("unet", "text_encoder", "text_encoder_2")
 
 
 def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtype) -> Pipeline:
@@ -31,10 +25,10 @@ def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtyp
     verbosity = diffusers_logging.get_verbosity()
     # An AutoencoderTiny in the place of an AutoencoderKL draws a notice at every load; it is meant to be there.
     diffusers_logging.set_verbosity_error()
-    pipeline_class, without = _CLASSES[entry.pipeline]
+    pipeline_class = getattr(diffusers, entry.pipeline)
     try:
         pipeline = pipeline_class.from_pretrained(
-            entry.folder, dtype=dtype, use_safetensors=True, local_files_only=True, **without
+            entry.folder, dtype=dtype, use_safetensors=True, local_files_only=True, **entry.traits.without
         )
     finally:
         diffusers_logging.set_verbosity(verbosity)
@@ -47,12 +41,13 @@ def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtyp
 
 def adaptable_modules(pipeline: Pipeline) -> dict[str, torch.nn.Module]:
     """See BaseModel.adaptable. The prefixes are those of diffusers' `load_lora_weights`."""
-    return {name: pipeline.components[name] for name in _ADAPTABLE if name in pipeline.components}
+    return {name: pipeline.components[name] for name in FAMILIES[type(pipeline).__name__].adaptable}
 
 
 def without_weights(module: torch.nn.Module) -> torch.nn.Module:
     """A module of the same architecture that takes no memory: what adapter files can be checked against."""
     with torch.device("meta"):
-        if isinstance(module, UNet2DConditionModel):
-            return UNet2DConditionModel.from_config(module.config)
+        if isinstance(module, ConfigMixin):
+            blank: torch.nn.Module = type(module).from_config(module.config)
+            return blank
         return type(module)(module.config)

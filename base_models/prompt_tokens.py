@@ -8,11 +8,11 @@ class PromptTokens:
 
     def __init__(self, entry: BaseModelEntry) -> None:
         # transformers is slow to import, and a process that counts nothing need not wait for it.
-        from transformers import CLIPTokenizer
+        from transformers import AutoTokenizer
 
         self.limit = entry.max_prompt_tokens
         self._tokenizers = [
-            CLIPTokenizer.from_pretrained(folder, local_files_only=True) for folder in entry.tokenizer_folders
+            AutoTokenizer.from_pretrained(folder, local_files_only=True) for folder in entry.tokenizer_folders
         ]
 
     def count(self, prompt: str) -> int:

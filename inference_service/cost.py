@@ -9,7 +9,7 @@ the request alone and is a whole number, so that what was added to a sum can be 
 _DECODING_PASSES = 2
 
 
-def image_cost(width: int, height: int, steps: int, guidance_scale: float, default_size: int) -> int:
+def image_cost(width: int, height: int, steps: int, is_guided: bool, default_size: int) -> int:
     """Passes that one image costs. Sizes are in pixels; guidance runs every step with and without the prompt."""
-    passes = steps * (2 if guidance_scale > 1 else 1) + _DECODING_PASSES
+    passes = steps * (2 if is_guided else 1) + _DECODING_PASSES
     return -(-width * height * passes // default_size**2)

@@ -41,7 +41,7 @@ def _image_cost(draft: GenerationDraft, base_model: BaseModelEntry) -> int:
         _within(smallest, draft.height, base_model.default_size, largest),
         # How many are left of them for an image that starts from a picture is for the check to find out.
         1 if draft.start else _within(1, draft.steps, defaults.steps, MAX_STEPS),
-        _within(1, draft.guidance_scale, defaults.guidance_scale, MAX_GUIDANCE_SCALE),
+        base_model.is_guided(_within(1, draft.guidance_scale, defaults.guidance_scale, MAX_GUIDANCE_SCALE)),
         base_model.default_size,
     )
 

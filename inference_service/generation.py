@@ -6,7 +6,7 @@ is missing.
 
 from dataclasses import dataclass
 
-from base_models.catalog import SchedulerName
+from base_models.traits.family_traits import SchedulerName
 from inference_service.delivery import Delivery, FileFormat
 from inference_service.start_pictures import Start, StartDraft, first_step
 from service_kit.names import (

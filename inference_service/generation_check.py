@@ -6,7 +6,7 @@ Its one rule: everything that is wrong is said at once.
 from collections.abc import Callable
 from typing import get_args
 
-from base_models.catalog import BaseModelEntry, SchedulerName
+from base_models.catalog import BaseModelEntry
 from inference_service.cost import image_cost
 from inference_service.delivery import MAX_INLINE_BYTES, Delivery, FileFormat, most_bytes
 from inference_service.generation import (
@@ -75,12 +75,9 @@ def check(
     height = base_model.default_size if draft.height is None else draft.height
     violations.check(1 <= steps <= MAX_STEPS, "steps", steps, f"1 to {MAX_STEPS}")
     # The comparison is false for NaN too.
-    violations.check(
-        1 <= guidance_scale <= MAX_GUIDANCE_SCALE, "guidance_scale", guidance_scale, f"1 to {MAX_GUIDANCE_SCALE:g}"
-    )
-    violations.check(
-        scheduler in get_args(SchedulerName), "scheduler", scheduler, f"one of {', '.join(get_args(SchedulerName))}"
-    )
+    _check_guidance(draft.negative_prompt, guidance_scale, base_model, violations)
+    schedulers = base_model.traits.schedulers
+    violations.check(scheduler in schedulers, "scheduler", scheduler, f"one of {', '.join(schedulers)}")
     violations.check(
         file_format in get_args(FileFormat), "format", file_format, f"one of {', '.join(get_args(FileFormat))}"
     )
@@ -101,7 +98,7 @@ def check(
         outgrows = f"a {file_format} of {width} x {height} pixels, which may outgrow a message"
         violations.add("delivery", f"found 'inline'; allowed is bucket for {outgrows}; or ask for less")
     steps_run = steps if opened is None else steps - first_step(steps, opened.strength)
-    _check_cost(draft, width, height, steps_run, guidance_scale, base_model.default_size, max_cost, violations)
+    _check_cost(draft, width, height, steps_run, guidance_scale, base_model, max_cost, violations)
     violations.raise_if_any()
     return GenerationRequest(
         project=project_of(draft),
@@ -167,13 +164,27 @@ def _check_prompts(
     violations.check(images <= MAX_IMAGES, "prompts", f"{images} images", f"at most {MAX_IMAGES} images in one request")
 
 
+def _check_guidance(
+    negative_prompt: str, guidance_scale: float, base_model: BaseModelEntry, violations: Violations
+) -> None:
+    most = 1.0 if base_model.guidance == "none" else MAX_GUIDANCE_SCALE
+    allowed = f"1 to {most:g}" if most > 1 else f"1, since {base_model.name} was distilled to draw without guidance"
+    # The comparison is false for NaN too.
+    violations.check(1 <= guidance_scale <= most, "guidance_scale", guidance_scale, allowed)
+    if negative_prompt and base_model.guidance != "classifier_free":
+        violations.add(
+            "negative_prompt",
+            f"found one; allowed is none, since {base_model.name} draws without classifier-free guidance",
+        )
+
+
 def _check_cost(
     draft: GenerationDraft,
     width: int,
     height: int,
     steps: int,
     guidance_scale: float,
-    default_size: int,
+    base_model: BaseModelEntry,
     max_cost: int,
     violations: Violations,
 ) -> None:
@@ -182,7 +193,7 @@ def _check_cost(
         # Nobody knows what was meant.
         return
     images = image_count(draft)
-    cost = images * image_cost(width, height, steps, guidance_scale, default_size)
+    cost = images * image_cost(width, height, steps, base_model.is_guided(guidance_scale), base_model.default_size)
     if cost > max_cost:
         found = f"found {images} images of {steps} steps at {width} x {height}, which cost {cost} passes"
         for field in costly:

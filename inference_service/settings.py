@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from base_models.catalog import PrecisionName
+from base_models.traits.family_traits import PrecisionName
 from service_kit.decoder import DecodingSettings
 from service_kit.settings import AccessSettings, Address, AddressOrNone, StoreSettings
 

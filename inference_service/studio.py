@@ -164,5 +164,11 @@ async def _timed(results: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
 
 
 def _demand(request: GenerationRequest, base_model: BaseModelEntry) -> Demand:
-    cost = image_cost(request.width, request.height, request.steps_run, request.guidance_scale, base_model.default_size)
+    cost = image_cost(
+        request.width,
+        request.height,
+        request.steps_run,
+        base_model.is_guided(request.guidance_scale),
+        base_model.default_size,
+    )
     return Demand(request.project, len(request.tasks), cost)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
-from base_models.catalog import SchedulerName
+from base_models.traits.family_traits import SchedulerName
 from inference_service.admission import Admission
 from inference_service.delivery import Delivery, FileFormat
 from inference_service.events import Accepted, Done, Event, FinishedImage, PreviewFile, Progress, Queued

@@ -5,7 +5,8 @@ Its one rule: an estimate says what it is derived from.
 
 from dataclasses import dataclass
 
-from base_models.catalog import BaseModelEntry, Reference
+from base_models.catalog import BaseModelEntry
+from base_models.traits.family_traits import Reference
 from service_kit.document import Document
 from trainer_service.training_config import TrainingConfig
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from base_models.adapter_export import KeyNames
-from base_models.architecture import Architecture
+from base_models.traits.family_traits import Architecture
 from service_kit.adapter_manifest import ADAPTER_FILE, AdapterManifest
 
 # As sd-scripts has it (library/sai_model_spec.py): whose names the layers of a file have.
@@ -62,7 +62,7 @@ def _model_spec(
         "usage_hint": f"begin prompts with: a picture of {subject}",
         "trigger_phrase": manifest.trigger_word,
     }
-    if architecture:
+    if architecture and architecture.prediction_type:
         spec["prediction_type"] = architecture.prediction_type
     if "resolution" in manifest.training_config:
         side = manifest.training_config["resolution"]

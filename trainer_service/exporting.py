@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from base_models.adapter_export import KeyNames, is_dora, renamed, stored_tensors, write_safetensors
-from base_models.architecture import read_architecture
 from base_models.catalog import BaseModelEntry
 from service_kit import schema
 from service_kit.adapter_manifest import ADAPTER_FILE, AdapterManifest, ArtifactEntry
@@ -58,7 +57,7 @@ class Exporting:
     def _derive(self, manifest: AdapterManifest, key_names: KeyNames) -> bytes:
         tensors = stored_tensors(self._adapters.whole(manifest, ADAPTER_FILE))
         entry = self._base_models.get(manifest.base_model)
-        architecture = entry and read_architecture(entry)
+        architecture = entry and entry.architecture()
         header = export_header(manifest, architecture, key_names, is_dora(tensors))
         return write_safetensors(renamed(tensors, key_names, manifest.pipeline), header)
 

@@ -6,6 +6,7 @@ Its one rule: whatever a caller wrote is quoted, so that it is read as text and 
 import json
 import re
 
+from base_models.traits import FAMILIES
 from service_kit.adapter_manifest import AdapterManifest, EvaluationEntry
 
 # The hubs' own words for licences (https://huggingface.co/docs/hub/repositories-licenses), as far as people give their
@@ -14,7 +15,6 @@ _HUB_LICENCES = {
     *("apache-2.0", "mit", "unlicense", "cc0-1.0", "openrail", "creativeml-openrail-m"),
     *("cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
 }
-_HUB_FAMILIES = {"StableDiffusionXLPipeline": "stable-diffusion-xl"}
 _MEASURED = {
     "likeness": "from the base model's own pictures (0) to the training pictures (1)",
     "obedience": "how often a picture shows what its prompt asks for, 0 to 1",
@@ -57,7 +57,7 @@ def model_card(manifest: AdapterManifest) -> str:
 
 
 def _front_matter(manifest: AdapterManifest, prompt: str, kind: str) -> list[str]:
-    family = _HUB_FAMILIES.get(manifest.pipeline, "stable-diffusion")
+    family = FAMILIES[manifest.pipeline].tag
     tags = ["text-to-image", family, "lora", *(["dora"] if kind == "DoRA" else []), "dreambooth"]
     lines = [
         "---",

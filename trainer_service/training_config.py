@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from base_models.catalog import BaseModelEntry, CropName, OptimizerName, PrecisionName, TargetsName
+from base_models.catalog import BaseModelEntry
+from base_models.traits.family_traits import CropName, OptimizerName, PrecisionName, TargetsName
 from service_kit.errors import Violations
 
 PresetName = Literal["fast", "balanced", "quality"]

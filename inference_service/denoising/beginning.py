@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from base_models.family import BaseModel, Conditioning
+from base_models.family import BaseModel, Conditioning, told_scale
 from inference_service.denoising.rows import Job, Kept, Row
 from inference_service.denoising.start_latents import mask_of_latents, noised, pixels_of
 from inference_service.denoising.trajectories import Trajectory, trajectory
@@ -22,8 +22,9 @@ from inference_service.start_pictures import Start
 def begin(base: BaseModel, job: Job, prompts: Sequence[Conditioning], negative: Conditioning | None) -> list[Row]:
     """A row for every image of a request. negative: of the negative prompt; None: without guidance."""
     request = job.request
-    path = trajectory(request.scheduler, base.scheduler_config, request.steps, request.first_step)
     shape = base.latent_shape(request.width, request.height)
+    schedule = base.schedule(shape, request.steps)
+    path = trajectory(request.scheduler, base.scheduler_config, schedule, request.first_step)
     picture_CHW = None if request.start is None else _picture(base, request.start)
     mask_1HW = _mask(base, request, shape)
     rows = []
@@ -32,7 +33,8 @@ def begin(base: BaseModel, job: Job, prompts: Sequence[Conditioning], negative: 
         noise_CHW = torch.randn((1, *shape), generator=torch.Generator().manual_seed(task.seed))[0].to(base.device)
         kept = None if picture_CHW is None or mask_1HW is None else Kept(picture_CHW, noise_CHW, mask_1HW)
         latents_CHW = _first_latents(path, request, picture_CHW, noise_CHW)
-        rows.append(Row(job, task, path, prompts[task.prompt_index], negative, latents_CHW, kept))
+        told = told_scale(prompts[task.prompt_index], request.guidance_scale)
+        rows.append(Row(job, task, path, told, negative, latents_CHW, kept))
     return rows
 
 

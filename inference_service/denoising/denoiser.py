@@ -61,7 +61,7 @@ class Denoiser:
         predicted_NCHW = self._base.predict(
             _doubled(scale * x_MCHW, guided), _doubled(timesteps_M, guided), _conditioning(ordered)
         )
-        m_MCHW = _guided(predicted_NCHW.float(), guided, guidance[:guided])
+        m_MCHW = self._guided(predicted_NCHW.float(), guided, guidance[:guided])
         clean_MCHW = clean_from_x * x_MCHW + clean_from_m * m_MCHW
         next_MCHW = from_x * x_MCHW + from_clean * clean_MCHW + from_last * last_MCHW
 
@@ -70,6 +70,10 @@ class Denoiser:
             row.latents_CHW = latents_CHW if row.kept is None else _outside_kept(row, row.kept, latents_CHW)
             row.last_clean_CHW = clean_CHW
         self._wait_for_previous()
+
+    def _guided(self, predicted_NCHW: Tensor, guided: int, scale_M111: Tensor) -> Tensor:
+        with_prompt, without = predicted_NCHW[: 2 * guided : 2], predicted_NCHW[1 : 2 * guided : 2]
+        return torch.cat([self._base.guide(with_prompt, without, scale_M111), predicted_NCHW[2 * guided :]])
 
     def _wait_for_previous(self) -> None:
         """On a GPU, have one step under way while the next is prepared, and no more: who joins or leaves is not to wait
@@ -99,9 +103,3 @@ def _doubled(values: Tensor, guided: int) -> Tensor:
 def _conditioning(ordered: Sequence[Row]) -> Conditioning:
     each = [part for row in ordered for part in (row.conditioning, row.unconditional) if part is not None]
     return {name: torch.cat([part[name] for part in each]) for name in each[0]}
-
-
-def _guided(predicted_NCHW: Tensor, guided: int, scale: Tensor) -> Tensor:
-    """Classifier-free guidance (Ho and Salimans 2022, equation 6, scale = 1 + w)."""
-    with_prompt, without = predicted_NCHW[: 2 * guided : 2], predicted_NCHW[1 : 2 * guided : 2]
-    return torch.cat([without + scale * (with_prompt - without), predicted_NCHW[2 * guided :]])

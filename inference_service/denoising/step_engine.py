@@ -43,6 +43,7 @@ class StepEngine:
         self, entry: BaseModelEntry, base: BaseModel, batch_size: int, slot_rank: int, slot_bytes: int
     ) -> None:
         self.base = base
+        self._entry = entry
         self._batch_size = batch_size
         _, height, width = base.latent_shape(entry.default_size, entry.default_size)
         self._default_area = height * width
@@ -117,7 +118,7 @@ class StepEngine:
 
     async def _begin(self, job: Job, text_outfit: Outfit) -> list[Row]:
         request = job.request
-        is_guided = request.guidance_scale > 1
+        is_guided = self._entry.is_guided(request.guidance_scale)
         texts = [prompt.text for prompt in request.prompts] + [request.negative_prompt] * is_guided
         wanted = [self._encoder.encode(text, text_outfit) for text in texts]
         with span("encode prompts", prompts=len(texts)):

@@ -15,9 +15,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 
-from base_models.catalog import SchedulerName
+from base_models.traits.family_traits import SchedulerName
+
+_FLOW = "FlowMatchEulerDiscreteScheduler"
 
 
 @dataclass(frozen=True)
@@ -45,18 +52,22 @@ class Trajectory:
     """What pure noise is multiplied by to begin with the first step."""
 
 
-def trajectory(name: SchedulerName, config: Mapping[str, Any], step_count: int, first_step: int = 0) -> Trajectory:
-    """All steps from `first_step` on, of `step_count` in all. config: of the base model's own scheduler."""
-    build = _BUILDERS[name]
-    return build(config, step_count, first_step)
+Schedule = Mapping[str, Any]
+"""What `set_timesteps` is given; see BaseModel.schedule."""
 
 
-def _ddim(config: Mapping[str, Any], step_count: int, first_step: int) -> Trajectory:
+def trajectory(name: SchedulerName, config: Mapping[str, Any], schedule: Schedule, first_step: int = 0) -> Trajectory:
+    """All steps of a schedule from `first_step` on. config: of the base model's own scheduler."""
+    build = _flow_euler if config.get("_class_name") == _FLOW else _BUILDERS[name]
+    return build(config, schedule, first_step)
+
+
+def _ddim(config: Mapping[str, Any], schedule: Schedule, first_step: int) -> Trajectory:
     """DDIM without added noise (Song et al. 2020, equation 12 with sigma = 0)."""
     scheduler = DDIMScheduler.from_config(config)
-    scheduler.set_timesteps(step_count)
+    scheduler.set_timesteps(**schedule)
     timesteps = [int(timestep) for timestep in scheduler.timesteps[first_step:]]
-    stride = scheduler.config.num_train_timesteps // step_count
+    stride = scheduler.config.num_train_timesteps // len(scheduler.timesteps)
     alphas = [float(scheduler.alphas_cumprod[timestep]) for timestep in timesteps]
     afterwards = [
         float(scheduler.alphas_cumprod[timestep - stride] if timestep >= stride else scheduler.final_alpha_cumprod)
@@ -77,10 +88,10 @@ def _ddim(config: Mapping[str, Any], step_count: int, first_step: int) -> Trajec
     )
 
 
-def _euler(config: Mapping[str, Any], step_count: int, first_step: int) -> Trajectory:
+def _euler(config: Mapping[str, Any], schedule: Schedule, first_step: int) -> Trajectory:
     """Euler's method without churn (Karras et al. 2022, algorithm 2), x = picture + sigma * noise."""
     scheduler = EulerDiscreteScheduler.from_config(config)
-    scheduler.set_timesteps(step_count)
+    scheduler.set_timesteps(**schedule)
     sigmas = [float(sigma) for sigma in scheduler.sigmas[first_step:]]
     steps = []
     for timestep, sigma, after in zip(scheduler.timesteps[first_step:], sigmas, sigmas[1:], strict=False):
@@ -98,10 +109,28 @@ def _euler(config: Mapping[str, Any], step_count: int, first_step: int) -> Traje
     )
 
 
-def _dpm_solver_multistep(config: Mapping[str, Any], step_count: int, first_step: int) -> Trajectory:
+def _flow_euler(config: Mapping[str, Any], schedule: Schedule, first_step: int) -> Trajectory:
+    """Euler's method for a rectified flow (Esser et al. 2024, section 2), x = (1 - sigma) picture + sigma * noise.
+
+    The network says v = noise - picture, so the picture is x - sigma * v, and x + (after - sigma) * v lies between it
+    and x.
+    """
+    scheduler = FlowMatchEulerDiscreteScheduler.from_config(config)
+    scheduler.set_timesteps(**schedule)
+    sigmas = [float(sigma) for sigma in scheduler.sigmas[first_step:]]
+    steps = [
+        Step(float(timestep), 1.0, 1.0, -sigma, after / sigma, 1 - after / sigma, 0.0)
+        for timestep, sigma, after in zip(scheduler.timesteps[first_step:], sigmas, sigmas[1:], strict=False)
+    ]
+    return Trajectory(
+        tuple(steps), signal=tuple(1 - sigma for sigma in sigmas), noise_scale=tuple(sigmas), start_scale=1.0
+    )
+
+
+def _dpm_solver_multistep(config: Mapping[str, Any], schedule: Schedule, first_step: int) -> Trajectory:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), its first and last step of first order."""
     scheduler = DPMSolverMultistepScheduler.from_config(config)
-    scheduler.set_timesteps(step_count)
+    scheduler.set_timesteps(**schedule)
     sigmas = [float(sigma) for sigma in scheduler.sigmas[first_step:]]
     signals = [1 / math.sqrt(sigma**2 + 1) for sigma in sigmas]
     noises = [sigma * signal for sigma, signal in zip(sigmas, signals, strict=True)]
@@ -139,7 +168,7 @@ def _clean(prediction: str, signal: float, noise: float) -> tuple[float, float]:
     return 1 / signal, -noise / signal
 
 
-_BUILDERS: dict[SchedulerName, Callable[[Mapping[str, Any], int, int], Trajectory]] = {
+_BUILDERS: dict[SchedulerName, Callable[[Mapping[str, Any], Schedule, int], Trajectory]] = {
     "ddim": _ddim,
     "euler": _euler,
     "dpm_solver_multistep": _dpm_solver_multistep,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from base_models.catalog import BaseModelEntry, PipelineName
+from base_models.catalog import BaseModelEntry
 from base_models.loading import load_base_model
 from base_models.pipelines import load_pipeline
 from tests.benchmarks.our_loop import OurLoop, dictation, examples_of, pixels_of
@@ -18,7 +18,7 @@ from trainer_service.worker.training_loop import schedule
 SAME = 1e-3
 """How far two float32 losses of one step may be apart, as a share: rounding, grown over the steps before."""
 _COMPARED_STEPS = 10
-_STOCK: dict[PipelineName, type[StockLoop]] = {
+_STOCK: dict[str, type[StockLoop]] = {
     "StableDiffusionPipeline": StockLoop,
     "StableDiffusionXLPipeline": StockLoopXL,
 }

@@ -83,5 +83,5 @@ def dictation(base: BaseModel, examples: Examples, config: TrainingConfig, step:
     return Dictated(
         [draw.row for draw in drawn],
         torch.stack([draw.noise_CHW for draw in drawn]),
-        base.timesteps(torch.tensor([draw.uniform for draw in drawn])),
+        base.timesteps(torch.tensor([draw.uniform for draw in drawn]), tuple(drawn[0].noise_CHW.shape)),
     )

@@ -24,10 +24,10 @@ from torch import Tensor
 
 from base_models.adapter_file import write_adapter
 from base_models.catalog import BUNDLED, describe
+from base_models.families.stable_diffusion import StableDiffusion
 from base_models.likeness.evaluation import evaluate
 from base_models.likeness.judge import Judge
 from base_models.likeness.toon_judge import load_toon_judge
-from base_models.stable_diffusion import StableDiffusion
 from trainer_service.training_config import DEFAULT_CAPTION_TEMPLATE, TrainingConfig, decide, training_prompt
 from trainer_service.worker.autocast import accelerator_for
 from trainer_service.worker.evaluating import autoencoded, drawn

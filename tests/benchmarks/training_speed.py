@@ -16,7 +16,7 @@ from contextlib import ExitStack
 import torch
 
 from base_models.catalog import BUNDLED, describe
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from tests.benchmarks.contest import OUR_OPTIMIZER, Contest
 from tests.benchmarks.end_to_end import measure_end_to_end
 from tests.benchmarks.interleaving import hardware, interleaved, ratio

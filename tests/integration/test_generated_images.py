@@ -13,7 +13,7 @@ from PIL import Image
 
 import personae
 from base_models.catalog import read_allow_list
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from tests.kept_spans import collecting
 from tests.metric_values import values
 from tests.real_store import RealStore

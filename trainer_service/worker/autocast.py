@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from base_models.catalog import PrecisionName
+from base_models.traits.family_traits import PrecisionName
 from trainer_service.training_config import TrainingConfig
 
 _ACCELERATE: dict[PrecisionName, str] = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}

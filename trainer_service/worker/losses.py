@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from base_models.family import BaseModel, Conditioning
+from base_models.family import BaseModel, Conditioning, shape_of
 from trainer_service.training_config import TrainingConfig
 from trainer_service.worker.batches import Draw
 from trainer_service.worker.examples import ExampleSet, pick, where
@@ -28,7 +28,7 @@ def losses(
     latents_BCHW = examples.latents_of(rows)
     device = latents_BCHW.device
     noise_BCHW = torch.stack([draw.noise_CHW for draw in drawn]).to(device)
-    timesteps_B = base.timesteps(torch.tensor([draw.uniform for draw in drawn])).to(device)
+    timesteps_B = base.timesteps(torch.tensor([draw.uniform for draw in drawn]), shape_of(latents_BCHW)).to(device)
     conditioning = _conditioning(base, examples, drawn, empty_prompt, config, device)
     noisy_BCHW = base.add_noise(latents_BCHW, noise_BCHW, timesteps_B)
     predicted_BCHW = base.predict(noisy_BCHW, timesteps_B, conditioning)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from base_models.family import BaseModel
+from base_models.family import BaseModel, shape_of
 from trainer_service.worker.examples import ExampleSet, chunks_of_one_shape
 from trainer_service.worker.reloading import reloaded
 
@@ -43,7 +43,8 @@ def make_probe(base: BaseModel, examples: ExampleSet) -> Probe:
     rows = next(chunks_of_one_shape(examples.shapes, range(len(examples)), _PROBES))
     latents_BCHW = examples.latents_of(rows)
     noise_BCHW = torch.randn(latents_BCHW.shape, generator=torch.Generator().manual_seed(0)).to(latents_BCHW.device)
-    timesteps_B = base.timesteps((torch.arange(len(rows)) + 0.5) / len(rows)).to(latents_BCHW.device)
+    uniform_B = (torch.arange(len(rows)) + 0.5) / len(rows)
+    timesteps_B = base.timesteps(uniform_B, shape_of(latents_BCHW)).to(latents_BCHW.device)
     noisy_BCHW = base.add_noise(latents_BCHW, noise_BCHW, timesteps_B)
     return Probe(noisy_BCHW, timesteps_B, tuple(examples.prompts[row] for row in rows))
 

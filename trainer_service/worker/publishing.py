@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from base_models.catalog import PipelineName
 from service_kit import schema
 from service_kit.adapter_manifest import (
     ADAPTER_FILE,
@@ -62,7 +61,7 @@ def publish(
     record: TrainingRecord,
     dataset: TrainingDataset,
     base_model_digest: str,
-    pipeline: PipelineName,
+    pipeline: str,
     outcome: Outcome,
     now: Callable[[], datetime],
 ) -> None:

@@ -1,7 +1,8 @@
 """How much the loss of each timestep counts. Pure.
 
 Weights are for the squared error of what the network predicts. Papers give them for the noise; for a network that
-predicts v they are multiplied by SNR / (SNR + 1), because the same mistake is that much smaller in v than in noise.
+predicts v they are multiplied by SNR / (SNR + 1), because the same mistake is that much smaller in v than in noise; for
+one that predicts a flow's velocity by the square of what its mistakes count in the noise.
 
 Shapes: B batch.
 """
@@ -21,6 +22,9 @@ def loss_weights(snr_B: Tensor, prediction: Prediction, weighting: WeightingName
     if weighting == "constant":
         return torch.ones_like(snr_B)
     noise_B = _noise_weights(snr_B, weighting, gamma)
+    if prediction == "flow":
+        # The noise is x + (1 - sigma) v, and 1 - sigma = sqrt(SNR) / (1 + sqrt(SNR)).
+        return noise_B * snr_B / (1 + snr_B.sqrt()).square()
     return noise_B * snr_B / (snr_B + 1) if prediction == "v_prediction" else noise_B
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from base_models.catalog import describe
+from base_models.families.stable_diffusion import StableDiffusion
 from base_models.likeness.attributes import AttributeClassifier
 from base_models.likeness.recipe.attributes import accuracy
-from base_models.stable_diffusion import StableDiffusion
 from base_models.toon_64.recipe import autoencoder, obedience
 from base_models.toon_64.recipe.captions import caption
 from base_models.toon_64.recipe.pictures import SIZE, render

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from base_models.toon_64.recipe.captions import caption
 from base_models.toon_64.recipe.pictures import SIZE, Shown
 

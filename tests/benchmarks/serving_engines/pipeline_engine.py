@@ -16,8 +16,9 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteS
 from diffusers.utils import logging as diffusers_logging
 
 from base_models.adapter_file import read_adapter
-from base_models.catalog import BaseModelEntry, SchedulerName
+from base_models.catalog import BaseModelEntry
 from base_models.pipelines import adaptable_modules, load_pipeline, without_weights
+from base_models.traits.family_traits import SchedulerName
 from inference_service.engine import AppliedAdapter, HostAdapter, Picture
 from inference_service.events import Progress
 from inference_service.generation import GenerationRequest, ImageTask

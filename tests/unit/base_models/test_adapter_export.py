@@ -11,11 +11,11 @@ import pytest
 import safetensors.numpy
 
 from base_models.adapter_export import is_dora, renamed, stored_tensors, write_safetensors
-from base_models.architecture import Architecture, read_architecture
-from base_models.catalog import BUNDLED, PipelineName, describe
+from base_models.catalog import BUNDLED, describe
+from base_models.traits.family_traits import Architecture
 
-SD: PipelineName = "StableDiffusionPipeline"
-SDXL: PipelineName = "StableDiffusionXLPipeline"
+SD = "StableDiffusionPipeline"
+SDXL = "StableDiffusionXLPipeline"
 TO_Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 Q_PROJ = "encoder.layers.0.self_attn.q_proj"
 
@@ -106,7 +106,7 @@ def test_the_header_holds_the_metadata_and_the_hash_of_all_tensor_bytes() -> Non
     ],
 )
 def test_an_architecture_is_named_by_what_its_files_say(
-    tmp_path: Path, pipeline: PipelineName, width: int, prediction: str | None, wanted: Architecture
+    tmp_path: Path, pipeline: str, width: int, prediction: str | None, wanted: Architecture
 ) -> None:
     for folder, file, config in (
         ("unet", "config.json", {"cross_attention_dim": width}),
@@ -115,8 +115,8 @@ def test_an_architecture_is_named_by_what_its_files_say(
         (tmp_path / folder).mkdir()
         (tmp_path / folder / file).write_text(json.dumps(config))
     toon = describe("mine", BUNDLED["toon-64"])
-    assert read_architecture(replace(toon, folder=tmp_path, pipeline=pipeline)) == wanted
+    assert replace(toon, folder=tmp_path, pipeline=pipeline).architecture() == wanted
 
 
 def test_the_bundled_model_is_called_by_its_own_name() -> None:
-    assert read_architecture(describe("toon-64", BUNDLED["toon-64"])) == Architecture("toon-64", "toon-64", "v")
+    assert describe("toon-64", BUNDLED["toon-64"]).architecture() == Architecture("toon-64", "toon-64", "v")

@@ -51,8 +51,8 @@ def test_what_is_neither_bundled_nor_a_folder_is_refused(item: str) -> None:
 def test_a_folder_of_another_pipeline_is_refused(tmp_path: Path) -> None:
     copied = tmp_path / "model"
     shutil.copytree(BUNDLED["toon-64"], copied, ignore=shutil.ignore_patterns("sets", "*.safetensors"))
-    (copied / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(CatalogError, match="FluxPipeline"):
+    (copied / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
+    with pytest.raises(CatalogError, match="KandinskyPipeline"):
         read_allow_list([f"mine={copied}"])
 
 

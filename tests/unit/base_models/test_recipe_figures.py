@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from base_models.catalog import BUNDLED, describe
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from base_models.toon_64.recipe import card, obedience
 from base_models.toon_64.recipe.figures import Figures, differences, table
 from base_models.toon_64.recipe.pictures import STYLES, Shown

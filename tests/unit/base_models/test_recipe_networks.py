@@ -12,7 +12,7 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from base_models.catalog import BUNDLED, describe
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from base_models.toon_64.recipe import autoencoder, denoiser
 from base_models.toon_64.recipe.pictures import Pictures
 from base_models.toon_64.recipe.sliced_training import Plan, generator

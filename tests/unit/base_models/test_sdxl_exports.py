@@ -13,7 +13,7 @@ from diffusers import StableDiffusionXLPipeline
 
 from base_models.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
 from base_models.pipelines import adaptable_modules
-from base_models.sgm_names import sgm_name
+from base_models.traits.sgm_names import sgm_name
 from tests.benchmarks.random_base_model import write_tiny_sdxl
 from tests.random_adapter import ALL, ATTENTION, TEXT_ATTENTION, random_adapter
 from tests.unit.base_models.latents_of import latents, latents_with

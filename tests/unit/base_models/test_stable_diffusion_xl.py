@@ -8,12 +8,12 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from torch import Tensor
 
-from base_models.architecture import Architecture, read_architecture
 from base_models.catalog import BaseModelEntry, CatalogError, describe
+from base_models.families.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion_xl import StableDiffusionXL
 from base_models.loading import load_base_model
 from base_models.prompt_tokens import PromptTokens
-from base_models.stable_diffusion import StableDiffusion
-from base_models.stable_diffusion_xl import StableDiffusionXL
+from base_models.traits.family_traits import Architecture
 from tests.benchmarks.random_base_model import write_tiny
 
 PROMPTS = ["a picture of a person, happy, on a beach", "a hat"]
@@ -63,7 +63,7 @@ def test_what_can_be_asked_of_it_is_read_from_its_files(tiny_sdxl: BaseModelEntr
     )
     assert (tiny_sdxl.generation.steps, tiny_sdxl.generation.scheduler) == (30, "euler")
     # No published width: it is called by its own name.
-    assert read_architecture(tiny_sdxl) == Architecture("sdxl", "sdxl", "epsilon")
+    assert tiny_sdxl.architecture() == Architecture("sdxl", "sdxl", "epsilon")
 
 
 def test_a_folder_without_its_second_tokenizer_is_refused(tiny_sdxl: BaseModelEntry, tmp_path: Path) -> None:

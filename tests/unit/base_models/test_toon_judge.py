@@ -9,12 +9,12 @@ from PIL import Image
 from torch import Tensor
 
 from base_models.catalog import BUNDLED, read_allow_list
+from base_models.families.stable_diffusion import StableDiffusion
 from base_models.likeness import identity_encoder
 from base_models.likeness.evaluation import evaluate, memorisation
 from base_models.likeness.judge import Judge
 from base_models.likeness.recipe import identity
 from base_models.likeness.toon_judge import load_toon_judge
-from base_models.stable_diffusion import StableDiffusion
 
 # The judge is data: it changes when it is trained anew, and not with the code.
 pytestmark = pytest.mark.slow

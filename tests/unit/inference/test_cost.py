@@ -17,20 +17,20 @@ ROOM = 10**6
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "steps", "guidance_scale", "passes"),
+    ("width", "height", "steps", "is_guided", "passes"),
     [
-        (64, 64, 20, 3.0, 42),
-        (64, 64, 20, 1.0, 22),
-        (128, 128, 20, 3.0, 168),
-        (32, 32, 20, 3.0, 11),
+        (64, 64, 20, True, 42),
+        (64, 64, 20, False, 22),
+        (128, 128, 20, True, 168),
+        (32, 32, 20, True, 11),
         # 1.125 passes are two.
-        (32, 48, 1, 1.0, 2),
+        (32, 48, 1, False, 2),
     ],
 )
 def test_passes_follow_pixels_steps_and_guidance(
-    width: int, height: int, steps: int, guidance_scale: float, passes: int
+    width: int, height: int, steps: int, is_guided: bool, passes: int
 ) -> None:
-    assert image_cost(width, height, steps, guidance_scale, default_size=64) == passes
+    assert image_cost(width, height, steps, is_guided, default_size=64) == passes
 
 
 def _least(toon: BaseModelEntry, *others: BaseModelEntry, max_cost: int = ROOM, **fields: Any) -> Demand | None:
@@ -53,7 +53,7 @@ def test_what_a_base_model_could_make_of_it_at_least_counts(toon: BaseModelEntry
 
 
 def test_what_is_out_of_bounds_is_left_to_the_check(toon: BaseModelEntry) -> None:
-    least = Demand("default", 3, image_cost(32, 32, 1, 1.0, 64))
+    least = Demand("default", 3, image_cost(32, 32, 1, False, 64))
     for steps, guidance_scale, size in itertools.product((0, -5, 10**9), (0.0, math.nan, math.inf), (-8, 0, 10**6)):
         assert _least(toon, steps=steps, guidance_scale=guidance_scale, width=size, height=size) == least
     for images_per_prompt in (-5, 10_000):

@@ -19,7 +19,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 def base_model(toon: BaseModelEntry) -> Any:
-    from base_models.stable_diffusion import StableDiffusion
+    from base_models.families.stable_diffusion import StableDiffusion
 
     return StableDiffusion(toon, torch.device("cpu"))
 

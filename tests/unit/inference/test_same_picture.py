@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from base_models.catalog import BaseModelEntry, SchedulerName
+from base_models.catalog import BaseModelEntry
 from base_models.loading import load_base_model
 from base_models.pipelines import adaptable_modules
+from base_models.traits.family_traits import SchedulerName
 from inference_service.generation import GenerationRequest, Prompt
 from tests.plain_diffusers import denoise, wearing
 from tests.random_adapter import ALL, ATTENTION, TEXT_ATTENTION, random_adapter

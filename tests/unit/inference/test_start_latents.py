@@ -14,8 +14,9 @@ from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipe
 from PIL import Image
 from torch import Tensor
 
-from base_models.catalog import BaseModelEntry, SchedulerName
+from base_models.catalog import BaseModelEntry
 from base_models.loading import load_base_model
+from base_models.traits.family_traits import SchedulerName
 from inference_service.denoising.start_latents import mask_of_latents, outside_kept
 from inference_service.denoising.step_engine import StepEngine
 from inference_service.engine import Picture

@@ -40,7 +40,7 @@ class Bench:
     def add(self, *seeds: int, size: int = 8, preview_every: int = 0) -> tuple[Job, list[Any]]:
         told: list[Any] = []
         job = Job(quick_request(*seeds, steps=STEPS, preview_every=preview_every), (), told.append)
-        path = trajectory("ddim", CONFIG, STEPS)
+        path = trajectory("ddim", CONFIG, {"num_inference_steps": STEPS})
         conditioning = {"prompt_BTD": torch.zeros(1, 1, 1)}
         latents = torch.zeros(4, size, size)
         self.loop.add([Row(job, task, path, conditioning, conditioning, latents, None) for task in job.request.tasks])

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from torch import Tensor
 
-from base_models.catalog import SchedulerName
+from base_models.traits.family_traits import SchedulerName
 from inference_service.denoising.trajectories import Trajectory, trajectory
 
 CLASSES: dict[SchedulerName, Any] = {
@@ -62,7 +62,7 @@ def test_a_whole_way_ends_where_diffusers_ends(name: SchedulerName, config: str,
     scheduler = CLASSES[name].from_config(COMMON | CONFIGS[config])
     scheduler.set_timesteps(steps)
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(steps), dtype=torch.float64)
-    path = trajectory(name, COMMON | CONFIGS[config], steps)
+    path = trajectory(name, COMMON | CONFIGS[config], {"num_inference_steps": steps})
     assert path.start_scale == pytest.approx(float(scheduler.init_noise_sigma))
     wanted = _walk_with_diffusers(scheduler, path.start_scale * noise)
     assert len(path.steps) == steps
@@ -77,7 +77,7 @@ def test_a_way_from_the_middle_ends_where_diffusers_ends(name: SchedulerName, co
     scheduler = CLASSES[name].from_config(COMMON | CONFIGS[config])
     scheduler.set_timesteps(20)
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(first), dtype=torch.float64)
-    path = trajectory(name, COMMON | CONFIGS[config], 20, first)
+    path = trajectory(name, COMMON | CONFIGS[config], {"num_inference_steps": 20}, first)
     assert len(path.steps) == 20 - first
     assert (_walk(path, x) - _walk_with_diffusers(scheduler, x, first)).abs().max() <= 1e-4
 
@@ -88,7 +88,7 @@ def test_a_picture_is_noised_for_every_step_as_by_diffusers(name: SchedulerName,
     scheduler = CLASSES[name].from_config(COMMON | CONFIGS[config])
     scheduler.set_timesteps(20)
     picture, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    path = trajectory(name, COMMON | CONFIGS[config], 20)
+    path = trajectory(name, COMMON | CONFIGS[config], {"num_inference_steps": 20})
     for place, timestep in enumerate(scheduler.timesteps):
         wanted = scheduler.add_noise(picture, noise, timestep[None])
         found = path.signal[place] * picture + path.noise_scale[place] * noise

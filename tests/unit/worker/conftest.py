@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from base_models.catalog import BaseModelEntry, read_allow_list
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from tests.unit.worker.loop_runs import bundled_examples
 from trainer_service.worker.examples import Examples
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from base_models.catalog import read_allow_list
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from tests.unit.worker.loop_runs import bundled_examples
 from trainer_service.training_config import decide
 from trainer_service.worker import gradients

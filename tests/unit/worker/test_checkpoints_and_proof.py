@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from base_models.adapter_file import AdapterInvalid, read_adapter, write_adapter
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from service_kit import schema
 from service_kit.memory_store import MemoryStore
 from service_kit.names import TrainingName

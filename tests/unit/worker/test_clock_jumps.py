@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from tests.faults.invariants import stored_events, violations_of
 from tests.unit.trainer.trainer_fakes import Trainer, request
 from tests.unit.worker.dying_worker import DyingStore, carry_out

@@ -2,7 +2,7 @@
 
 import pytest
 
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from service_kit import schema
 from tests.interrupted_store import InterruptedStore
 from tests.unit.trainer.made_things import left, sweep

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from service_kit import schema
 from service_kit.adapter_manifest import read_manifest
 from service_kit.memory_store import MemoryStore

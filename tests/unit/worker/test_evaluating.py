@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from base_models.catalog import BaseModelEntry, GenerationDefaults
+from base_models.catalog import BaseModelEntry
+from base_models.families.stable_diffusion import StableDiffusion
 from base_models.likeness.judge import Judge
-from base_models.stable_diffusion import StableDiffusion
+from base_models.traits.family_traits import GenerationDefaults
 from service_kit.adapter_manifest import AdapterManifest, read_manifest
 from tests.colour_judge import ColourJudge
 from tests.unit.trainer.trainer_fakes import Trainer, request

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from base_models.catalog import BaseModelEntry
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from tests.unit.worker.loop_runs import run, same
 from trainer_service.training_config import decide
 from trainer_service.worker.examples import Examples

@@ -6,8 +6,9 @@ import re
 import pytest
 import torch
 
-from base_models.catalog import BaseModelEntry, GenerationDefaults
-from base_models.stable_diffusion import StableDiffusion
+from base_models.catalog import BaseModelEntry
+from base_models.families.stable_diffusion import StableDiffusion
+from base_models.traits.family_traits import GenerationDefaults
 from service_kit import schema
 from service_kit.adapter_manifest import AdapterManifest, read_manifest
 from service_kit.memory_store import MemoryStore

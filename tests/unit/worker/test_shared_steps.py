@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from tests.real_store import free_ports
 from tests.unit.worker.loop_runs import same
 from tests.unit.worker.one_of_several import VARIANTS, Found, carry_out, quarters

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from base_models.adapter_file import write_adapter
 from base_models.catalog import BUNDLED, BaseModelEntry, read_allow_list
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from trainer_service.training_config import decide
 from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
 from trainer_service.worker.proof import make_probe, prove

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from base_models.catalog import read_allow_list
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from personae.v1 import trainer_pb2 as pb
 from personae.v1 import trainer_pb2_grpc, training_pb2
 from service_kit import schema

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from base_models.catalog import BaseModelEntry
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from service_kit.memory_store import MemoryStore
 from service_kit.names import TrainingName
 from tests.unit.worker.loop_runs import run, same, same_state

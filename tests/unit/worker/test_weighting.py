@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from base_models.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion import StableDiffusion
 from trainer_service.training_config import WeightingName
 from trainer_service.worker.weighting import loss_weights
 

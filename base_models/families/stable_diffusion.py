@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from base_models.families.unet_diffusion import UNetDiffusion
 from base_models.family import Conditioning
-from base_models.unet_diffusion import UNetDiffusion
 
 
 class StableDiffusion(UNetDiffusion):

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from base_models.catalog import BaseModelEntry
+from base_models.families.unet_diffusion import UNetDiffusion
 from base_models.family import Conditioning
-from base_models.unet_diffusion import UNetDiffusion
 
 
 class StableDiffusionXL(UNetDiffusion):

@@ -1,0 +1,10 @@
+"""What is known of every family without loading it, by the pipeline class that its folders name. Imports no torch."""
+
+from collections.abc import Mapping
+
+from base_models.traits import flux, stable_diffusion, stable_diffusion_xl
+from base_models.traits.family_traits import FamilyTraits
+
+FAMILIES: Mapping[str, FamilyTraits] = {
+    family.TRAITS.pipeline: family.TRAITS for family in (stable_diffusion, stable_diffusion_xl, flux)
+}

@@ -1,0 +1,89 @@
+"""FLUX.1, dev and schnell: what is known without loading one. Imports no torch.
+
+Its one rule: schnell is told no guidance scale, and its own files say so; nothing else tells the two apart.
+"""
+
+from base_models.traits.family_traits import (
+    Architecture,
+    Configs,
+    FamilyTraits,
+    GenerationDefaults,
+    GuidanceName,
+    Preset,
+    Reference,
+    TrainingDefaults,
+)
+from base_models.traits.transformer import SCHEDULERS, sizes
+
+_ATTENTION = ["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"]
+_TEXT_ATTENTION = ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"]
+_ROUND_ATTENTION = ["net.0.proj", "net.2", "proj_mlp", "proj_out"]
+# As many tokens as the pipelines ask of T5, whose end mark takes one.
+_LONGEST = 512 - 1
+
+
+def _preset(configs: Configs) -> Preset:
+    is_dev = _guidance(configs) == "embedded"
+    return Preset(
+        class_noun="person",
+        generation=GenerationDefaults(
+            steps=28 if is_dev else 4, guidance_scale=3.5 if is_dev else 1.0, scheduler="euler"
+        ),
+        # diffusers' DreamBooth-LoRA example for FLUX.1, with a warm-up.
+        training=TrainingDefaults(
+            steps=500,
+            batch_size=1,
+            learning_rate=1e-4,
+            warmup_steps=50,
+            rank=16,
+            targets="attention",
+            precision="bfloat16",
+            caption_dropout=0.05,
+            prior_images=100,
+            checkpoint_every=100,
+            aspect_buckets=True,
+            crop="salient",
+        ),
+        sample_scenes=(", portrait", ", on a beach"),
+        # 74.4 TFLOP a forward pass at 1024 pixels, 2.9 times that with a backward pass that computes twice.
+        reference=Reference(
+            hardware="an H100 at 40 % of its peak, computed from operation counts, start and end guessed",
+            seconds_before=120.0,
+            seconds_per_example=0.55,
+            seconds_per_image=5.4,
+            seconds_after=60.0,
+            loaded_bytes=34_000_000_000,
+            bytes_per_example=12_000_000_000,
+        ),
+    )
+
+
+def _guidance(configs: Configs) -> GuidanceName:
+    return "embedded" if configs.of("transformer").get("guidance_embeds") else "none"
+
+
+def _architecture(configs: Configs) -> Architecture:
+    transformer = configs.of("transformer")
+    is_published = (transformer.get("num_layers"), transformer.get("num_single_layers")) == (19, 38)
+    variant = "dev" if transformer.get("guidance_embeds") else "schnell"
+    return Architecture(f"flux-1-{variant}" if is_published else "", "flux1" if is_published else "", None)
+
+
+TRAITS = FamilyTraits(
+    pipeline="FluxPipeline",
+    tag="flux",
+    adaptable=("transformer", "text_encoder"),
+    tokenizers=("tokenizer_2",),
+    longest_prompt=lambda longest: min(longest - 1, _LONGEST),
+    guidance=_guidance,
+    schedulers=SCHEDULERS,
+    targets={
+        "attention": [*_ATTENTION, *_TEXT_ATTENTION],
+        "attention_and_convolution": [*_ATTENTION, *_TEXT_ATTENTION],
+        "all": [*_ATTENTION, *_TEXT_ATTENTION, *_ROUND_ATTENTION],
+    },
+    sizes=sizes,
+    architecture=_architecture,
+    kohya_prefixes={"transformer": "lora_unet", "text_encoder": "lora_te1"},
+    preset=_preset,
+)

@@ -1,0 +1,78 @@
+"""Stable Diffusion 1.x, 2.x and the bundled toon-64: what is known without loading one. Imports no torch.
+
+Its one rule: a model is called a Stable Diffusion 1 or 2 only where its own files say that it has that shape.
+"""
+
+from base_models.traits.family_traits import (
+    Architecture,
+    Configs,
+    FamilyTraits,
+    GenerationDefaults,
+    Preset,
+    Reference,
+    TrainingDefaults,
+)
+from base_models.traits.unet import CLIP_MARKS, SCHEDULERS, TARGETS, is_v_prediction, prediction_type, sizes
+
+# diffusers' DreamBooth-LoRA example, with a warm-up.
+_PRESET = Preset(
+    class_noun="person",
+    generation=GenerationDefaults(steps=30, guidance_scale=7.5, scheduler="dpm_solver_multistep"),
+    training=TrainingDefaults(
+        steps=800,
+        batch_size=2,
+        learning_rate=1e-4,
+        warmup_steps=50,
+        rank=16,
+        targets="attention",
+        precision="bfloat16",
+        caption_dropout=0.05,
+        prior_images=100,
+        checkpoint_every=100,
+        aspect_buckets=True,
+        crop="salient",
+    ),
+    sample_scenes=(", portrait", ", on a beach"),
+    # 0.8 TFLOP a forward pass, 2.1 times that with the backward pass: docs/measurements.md.
+    reference=Reference(
+        hardware="an H100 at 40 % of its peak, computed from operation counts, start and end guessed, never measured",
+        seconds_before=20.0,
+        seconds_per_example=0.0043,
+        seconds_per_image=0.13,
+        seconds_after=10.0,
+        loaded_bytes=4_500_000_000,
+        bytes_per_example=1_500_000_000,
+    ),
+)
+
+
+def _architecture(configs: Configs) -> Architecture:
+    is_v = is_v_prediction(configs)
+    # The width of what the text encoder says: CLIP ViT-L, OpenCLIP ViT-H.
+    match configs.of("unet").get("cross_attention_dim"), is_v:
+        case 768, _:
+            name, version = "stable-diffusion-v1", "sd_v1_v" if is_v else "sd_v1"
+        case 1024, False:
+            name, version = "stable-diffusion-v2-512", "sd_v2"
+        case 1024, True:
+            name, version = "stable-diffusion-v2-768-v", "sd_v2_v"
+        case _:
+            name = version = ""
+    return Architecture(name, version, prediction_type(configs))
+
+
+TRAITS = FamilyTraits(
+    pipeline="StableDiffusionPipeline",
+    tag="stable-diffusion",
+    adaptable=("unet", "text_encoder"),
+    tokenizers=("tokenizer",),
+    longest_prompt=lambda longest: longest - CLIP_MARKS,
+    guidance=lambda configs: "classifier_free",
+    schedulers=SCHEDULERS,
+    targets=TARGETS,
+    sizes=sizes,
+    architecture=_architecture,
+    kohya_prefixes={"unet": "lora_unet", "text_encoder": "lora_te"},
+    preset=lambda configs: _PRESET,
+    without={"safety_checker": None},
+)
