@@ -145,6 +145,8 @@ class FamilyTraits:
     kohya_prefixes: Mapping[str, str]
     """What Kohya's names of a part's layers begin with."""
     preset: Callable[[Configs], Preset]
+    training_weights: PrecisionName = "float32"
+    """What a GPU holds the frozen weights in while it trains. A CPU holds float32."""
     kohya_place: Callable[[str], KohyaPlace] = same_place
     """Of a layer of the denoiser. Raises ValueError for one that the published model has not."""
     bare_text_encoders: tuple[str, ...] = ("text_encoder",)

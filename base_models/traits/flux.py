@@ -86,4 +86,5 @@ TRAITS = FamilyTraits(
     architecture=_architecture,
     kohya_prefixes={"transformer": "lora_unet", "text_encoder": "lora_te1"},
     preset=_preset,
+    training_weights="bfloat16",
 )
