@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from base_models.adapter_file import read_adapter
-from base_models.family import BaseModel
+from base_models.families.pipeline_model import PipelineModel
 from inference_service.denoising.adapted_layers import AdaptedLayers, adaptable_layers, with_endings
 from inference_service.denoising.beginning import begin
 from inference_service.denoising.denoiser import Denoiser
-from inference_service.denoising.outfits import outfit, slotted
+from inference_service.denoising.outfits import SlottedAdapter, outfit, slotted
 from inference_service.denoising.prompt_encoding import PromptEncoder
 from inference_service.denoising.rows import Job, Row
 from inference_service.denoising.slots import SlotBank, SlotLayout
@@ -24,10 +24,10 @@ SLOT_RANK = 16
 class StepRows:
     """Steps when told to. `worn`: adapter files with their weights, by their digests."""
 
-    def __init__(self, base: BaseModel, batch: int = 8, slots: int = 16) -> None:
+    def __init__(self, base: PipelineModel, batch: int = 8, slots: int = 16) -> None:
         self.base = base
-        prefix, *others = base.adaptable
-        layers = adaptable_layers({prefix: base.denoiser})
+        self._prefix, *others = base.adaptable
+        layers = adaptable_layers({self._prefix: base.denoiser})
         text_layers = adaptable_layers({other: base.adaptable[other] for other in others})
         layout = SlotLayout(with_endings(layers, base.lora_modules("all")), SLOT_RANK)
         text = SlotLayout(with_endings(text_layers, base.text_encoder_lora_modules()), SLOT_RANK)
@@ -42,13 +42,13 @@ class StepRows:
 
     def add(self, request: GenerationRequest, worn: Sequence[tuple[bytes, float]] = ()) -> Job:
         """Have a request join."""
-        read = [(body, weight, slotted(self._read(body), "unet", self.bank, self.text_bank)) for body, weight in worn]
+        read = [(body, weight, self._read(body)) for body, weight in worn]
         job = Job(
             request, outfit((str(hash(body)), weight, part.denoiser) for body, weight, part in read), self.told.append
         )
         text = outfit((str(hash(body)), weight, part.text) for body, weight, part in read)
         prompts = [self.encoder.encode(prompt.text, text).result() for prompt in request.prompts]
-        is_guided = request.guidance_scale > 1
+        is_guided = self.base.entry.is_guided(request.guidance_scale)
         negative = self.encoder.encode(request.negative_prompt, text).result() if is_guided else None
         self.loop.add(begin(self.base, job, prompts, negative))
         return job
@@ -67,5 +67,5 @@ class StepRows:
     def _no_preview(self, row: Row) -> None:
         raise AssertionError("nobody asked for a preview")
 
-    def _read(self, body: bytes) -> dict[str, Tensor]:
-        return read_adapter(body, self.base.adaptable)
+    def _read(self, body: bytes) -> SlottedAdapter:
+        return slotted(read_adapter(body, self.base.adaptable), self._prefix, self.bank, self.text_bank)

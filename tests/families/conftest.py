@@ -1,0 +1,57 @@
+"""Every family's small copy: as an entry of the allow-list, loaded by us, and loaded by plain diffusers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+
+from base_models.catalog import BaseModelEntry, describe
+from base_models.loading import load_base_model
+from tests.families.family_case import FamilyCase
+from tests.families.flux import FluxCase
+from tests.unit.inference.step_rows import StepRows
+
+CASES: list[FamilyCase] = [FluxCase(is_dev=True), FluxCase(is_dev=False)]
+
+
+@pytest.fixture(scope="session", params=CASES, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> FamilyCase:
+    """A family."""
+    found: FamilyCase = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def entry(case: FamilyCase, tmp_path_factory: pytest.TempPathFactory) -> BaseModelEntry:
+    """Its small copy."""
+    folder: Path = tmp_path_factory.mktemp(case.name)
+    case.write(folder)
+    return describe(case.name, folder)
+
+
+@pytest.fixture(scope="session")
+def base(entry: BaseModelEntry) -> Any:
+    """As the loop and the engine have it."""
+    return load_base_model(entry, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def steps(entry: BaseModelEntry) -> Iterator[StepRows]:
+    """The engine's parts around a base model of their own, whose layers they prepare for good."""
+    rows = StepRows(load_base_model(entry, torch.device("cpu")))
+    yield rows
+    rows.close()
+
+
+@pytest.fixture
+def plain(entry: BaseModelEntry) -> Any:
+    """The pipeline as anybody loads it: a new one every time, since adapters leave something behind."""
+    pipeline = getattr(diffusers, entry.pipeline).from_pretrained(entry.folder, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False)
+    return pipeline
