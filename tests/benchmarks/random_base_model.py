@@ -28,10 +28,17 @@ def write_stable_diffusion_15(folder: Path) -> None:
     _write_stable_diffusion(folder, unet, 64, _vae((128, 256, 512, 512), 32), clip_text(768, 12, 12, words=49408))
 
 
-def write_tiny(folder: Path) -> None:
-    """Write the same, small enough for any machine: for 64 pixels."""
-    unet = {"block_out_channels": (8, 8, 16, 16), "attention_head_dim": 2, "layers_per_block": 1, "norm_num_groups": 4}
-    _write_stable_diffusion(folder, unet, 8, _vae((8, 8, 8, 8), 4), clip_text(16, 1, 2))
+def write_tiny(folder: Path, predicts_v: bool = False) -> None:
+    """Write the same, small enough for any machine: for 64 pixels. predicts_v: as Stable Diffusion 2.1 has it."""
+    unet = {
+        "block_out_channels": (8, 8, 16, 16),
+        "attention_head_dim": 2,
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "use_linear_projection": predicts_v,
+    }
+    prediction = "v_prediction" if predicts_v else "epsilon"
+    _write_stable_diffusion(folder, unet, 8, _vae((8, 8, 8, 8), 4), clip_text(16, 1, 2), prediction)
 
 
 def write_sdxl(folder: Path) -> None:
@@ -94,7 +101,12 @@ def clip_tokenizer() -> CLIPTokenizer:
 
 
 def _write_stable_diffusion(
-    folder: Path, unet: dict[str, Any], latents_size: int, vae: dict[str, Any], text: CLIPTextConfig
+    folder: Path,
+    unet: dict[str, Any],
+    latents_size: int,
+    vae: dict[str, Any],
+    text: CLIPTextConfig,
+    prediction: str = "epsilon",
 ) -> None:
     torch.manual_seed(0)
     pipeline = StableDiffusionPipeline(
@@ -102,7 +114,7 @@ def _write_stable_diffusion(
         text_encoder=CLIPTextModel(text),
         tokenizer=clip_tokenizer(),
         unet=UNet2DConditionModel(**unet, sample_size=latents_size, cross_attention_dim=text.hidden_size),
-        scheduler=DDIMScheduler(**_BETAS, clip_sample=False),
+        scheduler=DDIMScheduler(**_BETAS, clip_sample=False, prediction_type=prediction),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from base_models.adapter_export import KeyNames
 from base_models.family import LatentShape
+from base_models.traits.family_traits import SchedulerName, TargetsName
 from inference_service.generation import GenerationRequest
 
 
 class FamilyCase(ABC):
-    """A family with a flow and a transformer."""
+    """A family."""
 
     name: str
     adapted: Mapping[str, list[str]]
@@ -27,6 +28,10 @@ class FamilyCase(ABC):
     """The names of our exports that its `load_lora_weights` knows."""
     size: int = 64
     """A side of the pictures of the tests, in pixels."""
+    scheduler: SchedulerName = "euler"
+    """The pipeline's own."""
+    trained: TargetsName = "all"
+    """What the training of the tests adapts: linear layers."""
 
     @abstractmethod
     def write(self, folder: Path) -> None:
@@ -45,17 +50,36 @@ class FamilyCase(ABC):
         """Latents_BCHW of pictures, as the steps have them."""
 
     @abstractmethod
-    def shift(self, scheduler: Mapping[str, Any], pixels: int, steps: int) -> float:
-        """Equation 23's factor for pictures of so many pixels. scheduler: its configuration."""
+    def noisy(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
+        """What the denoiser sees in training."""
 
     @abstractmethod
-    def forward(self, pipeline: Any, noisy_BCHW: Tensor, sigmas_B: Tensor, told: Any) -> dict[str, Any]:
-        """Arguments of the denoiser for noise levels from 0 to 1, of a training: the guidance told to it is 1."""
+    def target(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
+        """What it should say."""
 
     @abstractmethod
-    def velocity(self, pipeline: Any, output: Any, shape: LatentShape) -> Tensor:
-        """Noise minus picture, BCHW, as the denoiser's output has it."""
+    def forward(self, pipeline: Any, noisy_BCHW: Tensor, timesteps_B: Tensor, told: Any) -> Mapping[str, Any]:
+        """Arguments of the denoiser in training, where the guidance scale that it is told, if any, is 1."""
+
+    @abstractmethod
+    def said(self, pipeline: Any, output: Any, shape: LatentShape) -> Tensor:
+        """The denoiser's output, BCHW."""
 
     def latents(self, pipeline: Any, images: Tensor, shape: LatentShape) -> Tensor:
         """Latents_BCHW as the steps have them, of what the pipeline returns as latents."""
         return images
+
+
+class FlowCase(FamilyCase):
+    """A family with a rectified flow (Esser et al. 2024): x = (1 - sigma) x_0 + sigma e, v = e - x_0."""
+
+    def noisy(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
+        sigmas_B111 = (timesteps_B / 1000).view(-1, 1, 1, 1)
+        return (1 - sigmas_B111) * latents_BCHW + sigmas_B111 * noise_BCHW
+
+    def target(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
+        return noise_BCHW - latents_BCHW
+
+    @abstractmethod
+    def shift(self, scheduler: Mapping[str, Any], pixels: int, steps: int) -> float:
+        """Equation 23's factor for pictures of so many pixels. scheduler: its configuration."""

@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, T5Config, T5EncoderModel
 from base_models.family import LatentShape
 from inference_service.generation import GenerationRequest
 from tests.benchmarks.random_base_model import clip_text, clip_tokenizer
-from tests.families.family_case import FamilyCase
+from tests.families.family_case import FlowCase
 from tests.families.synthetic_tokenizers import T5_WORDS, t5_tokenizer
 from tests.random_adapter import TEXT_ATTENTION
 
@@ -64,7 +64,7 @@ def tiny_autoencoder(**config: Any) -> AutoencoderKL:
     )
 
 
-class FluxCase(FamilyCase):
+class FluxCase(FlowCase):
     """See FamilyCase."""
 
     adapted: ClassVar = {"transformer": [*ATTENTION, *TEXT_SIDE, *ROUND_ATTENTION], "text_encoder": TEXT_ATTENTION}
@@ -93,12 +93,12 @@ class FluxCase(FamilyCase):
         # From 0.5 at 256 patches of 16 x 16 pixels to 1.15 at 4096, as a power of e.
         return math.exp(0.5 + (pixels / 256 - 256) * (1.15 - 0.5) / (4096 - 256))
 
-    def forward(self, pipeline: Any, noisy_BCHW: Tensor, sigmas_B: Tensor, told: Any) -> dict[str, Any]:
+    def forward(self, pipeline: Any, noisy_BCHW: Tensor, timesteps_B: Tensor, told: Any) -> Mapping[str, Any]:
         prompt_BTD, pooled_BD, text_ids = told
         batch, channels, height, width = noisy_BCHW.shape
         return {
             "hidden_states": pipeline._pack_latents(noisy_BCHW, batch, channels, height, width),
-            "timestep": sigmas_B,
+            "timestep": timesteps_B / 1000,
             "guidance": torch.ones(batch) if self._is_dev else None,
             "pooled_projections": pooled_BD,
             "encoder_hidden_states": prompt_BTD,
@@ -106,7 +106,7 @@ class FluxCase(FamilyCase):
             "img_ids": pipeline._prepare_latent_image_ids(batch, height // 2, width // 2, "cpu", torch.float32),
         }
 
-    def velocity(self, pipeline: Any, output: Any, shape: LatentShape) -> Tensor:
+    def said(self, pipeline: Any, output: Any, shape: LatentShape) -> Tensor:
         return self.latents(pipeline, output.sample, shape)
 
     def latents(self, pipeline: Any, images: Tensor, shape: LatentShape) -> Tensor:

@@ -29,7 +29,7 @@ def request_of(entry: BaseModelEntry, case: FamilyCase, **changes: Any) -> Gener
     fields: dict[str, Any] = {
         "guidance_scale": 1.0 if entry.guidance == "none" else 3.0,
         "negative_prompt": "blue" if entry.guidance == "classifier_free" else "",
-        "scheduler": "euler",
+        "scheduler": case.scheduler,
         "width": case.size,
         "height": 2 * case.size,
         "prompts": (Prompt(PROMPTS[0], (SEED,)),),

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
-from torch import Tensor
+from diffusers import StableDiffusionXLPipeline
 
 from base_models.catalog import BaseModelEntry, CatalogError, describe
 from base_models.families.stable_diffusion import StableDiffusion
@@ -31,17 +30,6 @@ def plain(tiny_sdxl: BaseModelEntry) -> Any:
     pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl.folder, dtype=torch.float32, add_watermarker=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def drawn(plain: Any, prompts: list[str], seeds: list[int], **more: Any) -> Any:
-    """What the plain pipeline draws of the empty negative prompt."""
-    return plain(
-        prompts,
-        negative_prompt=[""] * len(prompts),
-        guidance_scale=5.0,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        **({"num_inference_steps": 4, "width": 64, "height": 64} | more),
-    ).images
 
 
 def test_the_family_is_chosen_by_the_pipeline_that_the_folder_names(base: Any, tmp_path: Path) -> None:
@@ -121,44 +109,3 @@ def test_every_row_is_predicted_at_its_own_timestep_and_of_its_own_prompt(base: 
                 noisy_BCHW[row, None], timestep, conditioning["prompt_BTD"][row, None], added_cond_kwargs=told
             ).sample
             assert torch.allclose(found_BCHW[row], wanted_1CHW[0], atol=1e-5)
-
-
-@pytest.mark.slow
-def test_it_draws_the_pipelines_pictures(base: Any, tiny_sdxl: BaseModelEntry, plain: Any) -> None:
-    found_BCHW = base.generate(PROMPTS, [3, 4], 64)
-    wanted_BCHW = drawn(plain, PROMPTS, [3, 4], num_inference_steps=tiny_sdxl.generation.steps, output_type="pt")
-    assert (found_BCHW / 2 + 0.5 - wanted_BCHW).abs().max() <= 1e-3
-    assert (found_BCHW[0] - found_BCHW[1]).abs().max() > 0.1
-
-
-def test_a_denoising_loop_of_its_parts_draws_the_pipelines_picture(base: Any, plain: Any) -> None:
-    """As an engine does it that calls `predict` for both halves of the guidance at once: not square, by Euler."""
-    scheduler = EulerDiscreteScheduler.from_config(plain.scheduler.config)
-    scheduler.set_timesteps(4)
-    latents_BCHW = torch.randn(1, 4, 8, 16, generator=torch.Generator().manual_seed(7)) * scheduler.init_noise_sigma
-    with torch.no_grad():
-        conditioning = base.encode_prompts(["", PROMPTS[0]])
-        for timestep in scheduler.timesteps:
-            scaled_BCHW = scheduler.scale_model_input(latents_BCHW, timestep)
-            without, with_it = base.predict(torch.cat([scaled_BCHW] * 2), timestep.expand(2), conditioning).chunk(2)
-            latents_BCHW = scheduler.step(without + 5.0 * (with_it - without), timestep, latents_BCHW).prev_sample
-        pixels_BCHW = base.decode_latents(latents_BCHW)
-    wanted_BCHW = drawn(plain, PROMPTS[:1], [7], width=128, height=64, output_type="pt")
-    assert ((pixels_BCHW / 2 + 0.5).clamp(0, 1) - wanted_BCHW).abs().max() <= 1e-3
-
-
-def test_pictures_and_latents_are_the_autoencoders_in_float32_whatever_autocast_says(base: Any, plain: Any) -> None:
-    pixels_BCHW = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-    def there_and_back() -> tuple[Tensor, Tensor]:
-        latents_BCHW = base.encode_images(pixels_BCHW)
-        return latents_BCHW, base.decode_latents(latents_BCHW)
-
-    with torch.no_grad():
-        exact = there_and_back()
-        with torch.autocast("cpu", torch.bfloat16):
-            hurried = there_and_back()
-        posterior = plain.vae.encode(pixels_BCHW).latent_dist
-    assert all(torch.equal(one, other) for one, other in zip(exact, hurried, strict=True))
-    assert torch.allclose(exact[0], posterior.mean * 0.13025, atol=1e-6)
-    assert hurried[1].dtype == torch.float32
