@@ -1,0 +1,76 @@
+"""Every family's folder, before anything of it is loaded: whole or not, what it is called, how long a prompt may be."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from base_models.catalog import BaseModelEntry
+from base_models.examination import examine
+from base_models.prompt_tokens import PromptTokens
+from tests.families.family_case import FamilyCase
+
+
+def test_a_whole_folder_is_found_whole_and_each_lost_part_is_named(
+    entry: BaseModelEntry, case: FamilyCase, tmp_path: Path
+) -> None:
+    whole = examine(f"{case.name}={entry.folder}")
+    assert (whole["problem"], whole["pipeline"]) == ("", entry.pipeline)
+    copied = tmp_path / "model"
+    shutil.copytree(entry.folder, copied)
+    index = json.loads((copied / "model_index.json").read_text())
+    parts = [part for part in index if sorted((copied / part).glob("*.safetensors"))]
+    assert {entry.traits.denoiser, "vae", "text_encoder"} <= set(parts)
+    assert whole["size_bytes"] == sum(path.stat().st_size for path in copied.rglob("*.safetensors"))
+    for part in parts:
+        for weights in (copied / part).glob("*.safetensors"):
+            weights.unlink()
+    problem = examine(f"{case.name}={copied}")["problem"]
+    assert isinstance(problem, str)
+    assert all(f"{copied / part} holds no safetensors weights" in problem for part in parts)
+
+
+def test_a_small_copy_is_called_by_its_own_name(entry: BaseModelEntry, case: FamilyCase) -> None:
+    architecture = entry.architecture()
+    assert (architecture.name, architecture.base_model_version) == (case.name, case.name)
+
+
+def test_the_last_word_of_the_longest_prompt_still_counts(entry: BaseModelEntry, base: Any) -> None:
+    tokens = PromptTokens(entry)
+    longest = "a"
+    while tokens.count(f"a {longest} red") <= entry.max_prompt_tokens:
+        longest = f"a {longest}"
+    assert entry.max_prompt_tokens - 3 <= tokens.count(f"{longest} red") <= entry.max_prompt_tokens
+    with torch.no_grad():
+        red, blue = (base.encode_prompts([f"{longest} {word}"]) for word in ("red", "blue"))
+    assert any(not torch.equal(red[name], blue[name]) for name in red)
+
+
+def test_every_target_names_layers_of_the_denoiser(entry: BaseModelEntry, base: Any) -> None:
+    linear = {
+        name for name, layer in base.denoiser.named_modules() if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d))
+    }
+    taken_before: set[str] = set()
+    for targets, endings in entry.traits.targets.items():
+        for ending in endings:
+            assert any(f".{layer}".endswith(f".{ending}") for layer in linear), (targets, ending)
+        taken = {layer for layer in linear if f".{layer}".endswith(tuple(f".{ending}" for ending in endings))}
+        assert taken_before <= taken
+        taken_before = taken
+
+
+@pytest.mark.parametrize("missing", ["config", "tokenizer"])
+def test_a_folder_without_its_settings_is_refused_by_name(
+    entry: BaseModelEntry, case: FamilyCase, tmp_path: Path, missing: str
+) -> None:
+    copied = tmp_path / "model"
+    shutil.copytree(entry.folder, copied, ignore=shutil.ignore_patterns("*.safetensors"))
+    lost = {
+        "config": copied / entry.traits.denoiser / "config.json",
+        "tokenizer": copied / entry.traits.tokenizers[0] / "tokenizer_config.json",
+    }[missing]
+    lost.unlink()
+    assert lost.name in str(examine(f"{case.name}={copied}")["problem"])
