@@ -87,12 +87,14 @@ def checkout() -> Path:
 
 
 @contextlib.contextmanager
-def running(data: Path, logs: Path, addresses: Addresses, options: Mapping[str, str]) -> Iterator[Running]:
+def running(
+    data: Path, logs: Path, addresses: Addresses, options: Mapping[str, str], base_models: str = ""
+) -> Iterator[Running]:
     """A stack that runs for as long as the context lasts; everything has stopped when it is left, however that comes.
 
     data: folder of the object store; the adapter cache lies beside it. logs: folder for one log per process. options:
-    what changes each of `addresses`, to be named where one is taken. With PERSONAE_S3_ENDPOINT set, that store is used
-    and none is started.
+    what changes each of `addresses`, to be named where one is taken. base_models: the services' PERSONAE_BASE_MODELS;
+    empty: their default. With PERSONAE_S3_ENDPOINT set, that store is used and none is started.
     """
     root = checkout()
     _refuse_taken_ports(addresses, options)
@@ -124,6 +126,7 @@ def running(data: Path, logs: Path, addresses: Addresses, options: Mapping[str, 
                 "PERSONAE_INFERENCE_METRICS_ADDRESS": addresses.inference_metrics,
                 "PERSONAE_INFERENCE_CACHE_DIR": str(data.with_name("adapter-cache")),
             }
+            | ({"PERSONAE_BASE_MODELS": base_models} if base_models else {})
         )
         for name in ("trainer_service", "inference_service"):
             children.append(Child(name, [sys.executable, "-m", name], logs, environment, root))

@@ -1,5 +1,6 @@
 """The commands that run everything on this machine: `up` and `demo`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -44,14 +45,15 @@ def up(
 
     Needs a source checkout; everything is kept in its folder .local/, the logs in .local/logs/. With
     PERSONAE_S3_ENDPOINT set (and PERSONAE_S3_ACCESS_KEY, PERSONAE_S3_SECRET_KEY, PERSONAE_S3_BUCKET), that store is
-    used instead of a local one.
+    used instead of a local one; with PERSONAE_BASE_MODELS, those base models (name or name=/folder, by commas).
     """
     folder = local_stack.checkout() / ".local"
     addresses = local_stack.Addresses(
         trainer, inference, trainer_health, inference_health, trainer_metrics, inference_metrics, store_port
     )
+    base_models = os.environ.get("PERSONAE_BASE_MODELS", "")
     err.print(f"starting, which takes some seconds; the logs are in {folder / 'logs'}")
-    with local_stack.running(folder / "store", folder / "logs", addresses, PORT_OPTIONS) as stack:
+    with local_stack.running(folder / "store", folder / "logs", addresses, PORT_OPTIONS, base_models) as stack:
         if as_json:
             where = {"trainer": stack.trainer, "inference": stack.inference, "store": stack.store}
             json_output.write({"event": "serving", **where, "logs": stack.logs})
