@@ -14,6 +14,7 @@ from torch import Tensor
 from base_models.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
 from base_models.catalog import BaseModelEntry
 from base_models.pipelines import adaptable_modules
+from inference_service.denoising.latent_preview import LatentPreview
 from inference_service.generation import GenerationRequest, Prompt
 from tests.families.family_case import FamilyCase
 from tests.random_adapter import random_adapter
@@ -151,3 +152,13 @@ def test_rows_of_mixed_adapters_steps_and_prompts_are_those_of_each_alone(
     for index, job in enumerate(jobs):
         assert_equal_latents(together[job, index], alone[index])
     assert (alone[0] - alone[2]).abs().max() > 0.01
+
+
+def test_a_preview_has_the_pictures_proportions_and_shows_which_it_is(case: FamilyCase, base: Any) -> None:
+    """Random autoencoders keep nothing of a picture's colours; that a preview shows them is held with toon-64."""
+    preview = LatentPreview.fit(base)
+    pixels_BCHW = torch.stack([torch.full((3, 2 * case.size, case.size), level) for level in (-0.5, 0.5)])
+    with torch.no_grad():
+        dark_HWC, light_HWC = (preview.draw(latents_CHW) for latents_CHW in base.encode_images(pixels_BCHW))
+    assert dark_HWC.shape[0] == 2 * dark_HWC.shape[1]
+    assert (dark_HWC != light_HWC).any()

@@ -97,6 +97,16 @@ def test_timesteps_are_logit_normal_and_shifted_as_the_pipelines_are(
     assert base.snr(ends_B).isfinite().all()
 
 
+def test_computing_activations_twice_changes_no_loss(
+    case: FamilyCase, entry: BaseModelEntry, base: Any, examples: Examples
+) -> None:
+    once, twice = (
+        run(base, examples, config_of(entry, case, steps=2, gradient_checkpointing=which)).losses
+        for which in ("never", "always")
+    )
+    assert twice == pytest.approx(once, rel=1e-5)
+
+
 def test_what_is_learned_is_proven_from_its_file(
     case: FamilyCase, entry: BaseModelEntry, base: Any, examples: Examples
 ) -> None:
