@@ -12,9 +12,14 @@ from base_models.catalog import BaseModelEntry, describe
 from base_models.loading import load_base_model
 from tests.families.family_case import FamilyCase
 from tests.families.flux import FluxCase
+from tests.families.stable_diffusion_3 import SHAPES, StableDiffusion3Case
 from tests.unit.inference.step_rows import StepRows
 
-CASES: list[FamilyCase] = [FluxCase(is_dev=True), FluxCase(is_dev=False)]
+CASES: list[FamilyCase] = [
+    FluxCase(is_dev=True),
+    FluxCase(is_dev=False),
+    *(StableDiffusion3Case(name) for name in SHAPES),
+]
 
 
 @pytest.fixture(scope="session", params=CASES, ids=lambda case: case.name)
@@ -47,9 +52,9 @@ def steps(entry: BaseModelEntry) -> Iterator[StepRows]:
 
 
 @pytest.fixture
-def plain(entry: BaseModelEntry) -> Any:
+def plain(case: FamilyCase, entry: BaseModelEntry) -> Any:
     """The pipeline as anybody loads it: a new one every time, since adapters leave something behind."""
-    pipeline = getattr(diffusers, entry.pipeline).from_pretrained(entry.folder, dtype=torch.float32)
+    pipeline = getattr(diffusers, entry.pipeline).from_pretrained(entry.folder, dtype=torch.float32, **case.without)
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):

@@ -8,6 +8,7 @@ Shapes: B batch, C channels, H/W height and width of latents.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -27,6 +28,10 @@ class FamilyCase(ABC):
     """The names of our exports that its `load_lora_weights` knows."""
     size: int = 64
     """A side of the pictures of the tests, in pixels."""
+    from_picture: str | None = None
+    """diffusers' pipeline that starts from a picture, where it has one."""
+    without: Mapping[str, None] = MappingProxyType({})
+    """Parts that the folder lacks, as `from_pretrained` wants to be told."""
 
     @abstractmethod
     def write(self, folder: Path) -> None:
