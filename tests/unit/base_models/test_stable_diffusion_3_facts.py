@@ -15,11 +15,9 @@ MEDIUM_35 = {"num_layers": 24, "pos_embed_max_size": 384, "qk_norm": "rms_norm",
 
 def published(folder: Path, transformer: dict[str, Any], has_t5: bool = True) -> BaseModelEntry:
     """Of a folder that holds what is read of one."""
-    third = {"tokenizer_3": ["transformers", "T5TokenizerFast"], "text_encoder_3": ["transformers", "T5EncoderModel"]}
-    if not has_t5:
-        third = dict.fromkeys(third, [None, None])
+    kind = ["transformers", "T5EncoderModel"] if has_t5 else [None, None]
     configs = {
-        "model_index.json": {"_class_name": "StableDiffusion3Pipeline", **third},
+        "model_index.json": {"_class_name": "StableDiffusion3Pipeline", "text_encoder_3": kind},
         "transformer/config.json": {"sample_size": 128, "patch_size": 2, **transformer},
         "vae/config.json": {"block_out_channels": [128, 256, 512, 512]},
         "tokenizer/tokenizer_config.json": {"model_max_length": 77},
