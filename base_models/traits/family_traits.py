@@ -166,7 +166,7 @@ class FamilyTraits:
     without: Mapping[str, Any] = field(default_factory=dict)
     """What the pipeline is loaded without."""
     in_folder: "Callable[[FamilyTraits, Configs], FamilyTraits]" = as_it_is
-    """These, as far as they differ where a folder lacks a part that the family can do without."""
+    """What is known of one folder: something else where it lacks a part that the family can do without."""
 
     @property
     def denoiser(self) -> str:

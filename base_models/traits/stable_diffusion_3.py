@@ -51,10 +51,10 @@ def _reference(
     )
 
 
-# Steps and scales are those of the pipeline and of the model cards. 8.9, 31.1 and 11.2 TFLOP a forward pass at 1024
-# pixels, 2.1 times that with the backward pass, 10.5 for decoding a picture; 2.0, 8.1 and 2.2 thousand million
-# parameters beside the 5.6 of the text encoders, in two bytes each; what the backward pass needs of a picture, counted
-# tensor by tensor but for the attention's weights.
+# Versions are the model types of sd-scripts; steps and scales are those of the pipeline and of the model cards.
+# 8.9, 31.1 and 11.2 TFLOP a forward pass at 1024 pixels, 2.1 times that with the backward pass, 10.5 for decoding a
+# picture; 2.0, 8.1 and 2.2 thousand million parameters beside the 5.6 of the text encoders, in two bytes each; what the
+# backward pass needs of a picture, counted tensor by tensor but for the attention's weights.
 _MEDIUM = _Published(
     Architecture("stable-diffusion-3-medium", "3-medium", None),
     GenerationDefaults(steps=28, guidance_scale=7.0, scheduler="euler"),
