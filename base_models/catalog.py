@@ -136,6 +136,7 @@ def describe(name: str, folder: Path) -> BaseModelEntry:
         if traits is None:
             raise CatalogError(f"{name}: {folder} holds a {found}; known are {', '.join(FAMILIES)}")
         configs = Configs(folder)
+        traits = traits.in_folder(traits, configs)
         tokenizers = tuple(folder / tokenizer for tokenizer in traits.tokenizers)
         longest = min(traits.longest_prompt(_longest(tokenizer)) for tokenizer in tokenizers)
         sizes = traits.sizes(configs)
@@ -150,7 +151,7 @@ def describe(name: str, folder: Path) -> BaseModelEntry:
         class_noun=preset.class_noun,
         size_step=sizes.step,
         min_size=sizes.default // 2,
-        max_size=sizes.default * 2,
+        max_size=min(sizes.default * 2, sizes.largest or sizes.default * 2),
         default_size=sizes.default,
         tokenizer_folders=tokenizers,
         max_prompt_tokens=longest,

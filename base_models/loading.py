@@ -6,12 +6,14 @@ from base_models.catalog import BaseModelEntry
 from base_models.families.flux import Flux
 from base_models.families.pipeline_model import PipelineModel
 from base_models.families.stable_diffusion import StableDiffusion
+from base_models.families.stable_diffusion_3 import StableDiffusion3
 from base_models.families.stable_diffusion_xl import StableDiffusionXL
 from base_models.family import BaseModel
 
 _FAMILIES: dict[str, type[PipelineModel]] = {
     "StableDiffusionPipeline": StableDiffusion,
     "StableDiffusionXLPipeline": StableDiffusionXL,
+    "StableDiffusion3Pipeline": StableDiffusion3,
     "FluxPipeline": Flux,
 }
 

@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from base_models.catalog import BaseModelEntry
 from base_models.traits import FAMILIES
+from base_models.traits.family_traits import Configs
 
 Pipeline = Any
 """A diffusers pipeline, whose parts are set at run time, out of the sight of type checkers."""
@@ -26,9 +27,11 @@ def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtyp
     # An AutoencoderTiny in the place of an AutoencoderKL draws a notice at every load; it is meant to be there.
     diffusers_logging.set_verbosity_error()
     pipeline_class = getattr(diffusers, entry.pipeline)
+    # What a folder says it lacks has to be said again: diffusers takes it for forgotten.
+    without = {**dict.fromkeys(Configs(entry.folder).absent()), **entry.traits.without}
     try:
         pipeline = pipeline_class.from_pretrained(
-            entry.folder, dtype=dtype, use_safetensors=True, local_files_only=True, **entry.traits.without
+            entry.folder, dtype=dtype, use_safetensors=True, local_files_only=True, **without
         )
     finally:
         diffusers_logging.set_verbosity(verbosity)

@@ -88,7 +88,7 @@ class OpenedStart:
 
 
 def first_step(steps: int, strength: float) -> int:
-    """Which of `steps`, from 0, is the first to run; `steps` where none is. As in diffusers' `get_timesteps`."""
+    """Which of `steps`, from 0, is the first to run; `steps` where none is. As SDXL's `get_timesteps` in diffusers."""
     return steps - min(int(steps * strength), steps)
 
 

@@ -85,6 +85,11 @@ class Configs:
         file = "scheduler_config.json" if part == "scheduler" else "config.json"
         return dict(json.loads((self.folder / part / file).read_text()))
 
+    def absent(self) -> tuple[str, ...]:
+        """Parts of the pipeline that the folder says it lacks. Raises OSError, ValueError."""
+        index = json.loads((self.folder / "model_index.json").read_text())
+        return tuple(part for part, kind in index.items() if kind == [None, None])
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -92,6 +97,8 @@ class Sizes:
 
     step: int
     default: int
+    largest: int | None = None
+    """The longest side that its network knows the places of; None: any."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,11 @@ class KohyaPlace:
 def same_place(layer: str) -> KohyaPlace:
     """Of a family that was published under diffusers' names, or whose layers Kohya calls what diffusers calls them."""
     return KohyaPlace(layer)
+
+
+def as_it_is(traits: "FamilyTraits", configs: Configs) -> "FamilyTraits":
+    """Of a family whose folders all hold the same parts."""
+    return traits
 
 
 @dataclass(frozen=True)
@@ -153,6 +165,8 @@ class FamilyTraits:
     """Those whose layers are called `text_model.…` in published files, and not so in memory."""
     without: Mapping[str, Any] = field(default_factory=dict)
     """What the pipeline is loaded without."""
+    in_folder: "Callable[[FamilyTraits, Configs], FamilyTraits]" = as_it_is
+    """What is known of one folder: something else where it lacks a part that the family can do without."""
 
     @property
     def denoiser(self) -> str:

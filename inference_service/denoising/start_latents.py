@@ -6,13 +6,17 @@ which the picture's latents z, with the image's own noise e, stand at
     x_i = a_i z + s_i e
 
 in the scheduler's own space: (sqrt(abar_t), sqrt(1 - abar_t)) at the step's timestep t for DDIM, the same from sigma
-for DPM-Solver++ (a = 1 / sqrt(1 + sigma^2), s = a sigma), and (1, sigma) for Euler. After the last step a = 1, s = 0.
+for DPM-Solver++ (a = 1 / sqrt(1 + sigma^2), s = a sigma), (1, sigma) for Euler, and (1 - sigma, sigma) for Euler of a
+rectified flow. After the last step a = 1, s = 0.
 They are those of the timestep that step i gives the model, which for DDIM with uneven timesteps is not quite where step
 i - 1 ends; diffusers' pipelines count so, and so do these.
 
 e is the first thing drawn from the image's seed, as for an image from noise. diffusers' pipelines draw a sample of an
 AutoencoderKL's posterior before it; here z is the posterior's mean, so that equal seeds mean equal noise, with a
 picture or without. AutoencoderTiny has no posterior.
+
+Of n steps, those that a strength asks for are n * strength, rounded down, for every family. diffusers' pipelines of SD3
+and FLUX.1 round up, and so run one more where that is no whole number; those of Stable Diffusion and SDXL round down.
 
 A multistep scheduler begins at its first step with no history, whichever that is: DPM-Solver++ takes step
 `first_step` in first order. Keeping what is outside the mask touches the state only, never the history.

@@ -12,19 +12,27 @@ from base_models.catalog import BaseModelEntry, describe
 from base_models.loading import load_base_model
 from tests.families.family_case import FamilyCase
 from tests.families.flux import FluxCase
+from tests.families.stable_diffusion_3 import StableDiffusion3Case
 from tests.families.unets import StableDiffusionCase, StableDiffusionXLCase
 from tests.unit.inference.step_rows import StepRows
 
 CASES: list[FamilyCase] = [
     StableDiffusionCase(predicts_v=False),
-    StableDiffusionCase(predicts_v=True),
     StableDiffusionXLCase(),
+    StableDiffusion3Case("stable-diffusion-3.5-medium"),
     FluxCase(is_dev=True),
+]
+# What differs from the others of its family in little.
+VARIANTS: list[FamilyCase] = [
+    StableDiffusionCase(predicts_v=True),
+    StableDiffusion3Case("stable-diffusion-3.5-large"),
+    StableDiffusion3Case("stable-diffusion-3-without-t5"),
     FluxCase(is_dev=False),
 ]
+_ALL = [*CASES, *(pytest.param(variant, marks=pytest.mark.slow) for variant in VARIANTS)]
 
 
-@pytest.fixture(scope="session", params=CASES, ids=lambda case: case.name)
+@pytest.fixture(scope="session", params=_ALL, ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> FamilyCase:
     """A family."""
     found: FamilyCase = request.param
@@ -54,11 +62,10 @@ def steps(entry: BaseModelEntry) -> Iterator[StepRows]:
 
 
 @pytest.fixture
-def plain(entry: BaseModelEntry) -> Any:
+def plain(case: FamilyCase, entry: BaseModelEntry) -> Any:
     """The pipeline as anybody loads it: a new one every time, since adapters leave something behind."""
-    pipeline = getattr(diffusers, entry.pipeline).from_pretrained(
-        entry.folder, dtype=torch.float32, **entry.traits.without
-    )
+    without = {**entry.traits.without, **case.without}
+    pipeline = getattr(diffusers, entry.pipeline).from_pretrained(entry.folder, dtype=torch.float32, **without)
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):

@@ -8,6 +8,7 @@ Shapes: B batch, C channels, H/W height and width of latents.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -32,6 +33,10 @@ class FamilyCase(ABC):
     """The pipeline's own."""
     trained: TargetsName = "all"
     """What the training of the tests adapts: linear layers."""
+    from_picture: str | None = None
+    """diffusers' pipeline that starts from a picture, where it has one."""
+    without: Mapping[str, None] = MappingProxyType({})
+    """Parts that the folder lacks, as `from_pretrained` wants to be told."""
 
     @abstractmethod
     def write(self, folder: Path) -> None:

@@ -68,6 +68,7 @@ class FluxCase(FlowCase):
     """See FamilyCase."""
 
     adapted: ClassVar = {"transformer": [*ATTENTION, *TEXT_SIDE, *ROUND_ATTENTION], "text_encoder": TEXT_ATTENTION}
+    from_picture = "FluxImg2ImgPipeline"
 
     def __init__(self, is_dev: bool) -> None:
         self.name = "flux-dev" if is_dev else "flux-schnell"

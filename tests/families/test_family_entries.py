@@ -10,7 +10,7 @@ import torch
 
 from base_models.catalog import BaseModelEntry
 from base_models.examination import examine
-from base_models.prompt_tokens import PromptTokens
+from base_models.layer_shapes import read_layer_shapes
 from tests.families.family_case import FamilyCase
 
 
@@ -38,15 +38,14 @@ def test_a_small_copy_is_called_by_its_own_name(entry: BaseModelEntry, case: Fam
     assert (architecture.name, architecture.base_model_version) == (case.name, case.name)
 
 
-def test_the_last_word_of_the_longest_prompt_still_counts(entry: BaseModelEntry, base: Any) -> None:
-    tokens = PromptTokens(entry)
-    longest = "a"
-    while tokens.count(f"a {longest} red") <= entry.max_prompt_tokens:
-        longest = f"a {longest}"
-    assert entry.max_prompt_tokens - 3 <= tokens.count(f"{longest} red") <= entry.max_prompt_tokens
-    with torch.no_grad():
-        red, blue = (base.encode_prompts([f"{longest} {word}"]) for word in ("red", "blue"))
-    assert any(not torch.equal(red[name], blue[name]) for name in red)
+def test_layers_read_from_files_are_those_of_the_loaded_modules(entry: BaseModelEntry, base: Any) -> None:
+    loaded = {
+        f"{part}.{name}": tuple(layer.weight.shape)
+        for part, module in base.adaptable.items()
+        for name, layer in module.named_modules()
+        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d))
+    }
+    assert read_layer_shapes(entry) == loaded
 
 
 def test_every_target_names_layers_of_the_denoiser(entry: BaseModelEntry, base: Any) -> None:
@@ -70,7 +69,7 @@ def test_a_folder_without_its_settings_is_refused_by_name(
     shutil.copytree(entry.folder, copied, ignore=shutil.ignore_patterns("*.safetensors"))
     lost = {
         "config": copied / entry.traits.denoiser / "config.json",
-        "tokenizer": copied / entry.traits.tokenizers[0] / "tokenizer_config.json",
+        "tokenizer": copied / entry.tokenizer_folders[0].name / "tokenizer_config.json",
     }[missing]
     lost.unlink()
     assert lost.name in str(examine(f"{case.name}={copied}")["problem"])

@@ -7,6 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import diffusers
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,8 +16,10 @@ from torch import Tensor
 from base_models.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
 from base_models.catalog import BaseModelEntry
 from base_models.pipelines import adaptable_modules
+from base_models.prompt_tokens import PromptTokens
 from inference_service.denoising.latent_preview import LatentPreview
 from inference_service.generation import GenerationRequest, Prompt
+from inference_service.start_pictures import Start
 from tests.families.family_case import FamilyCase
 from tests.random_adapter import random_adapter
 from tests.unit.inference.quick_requests import quick_request
@@ -38,8 +42,8 @@ def request_of(entry: BaseModelEntry, case: FamilyCase, **changes: Any) -> Gener
     return quick_request(SEED, **(fields | changes))
 
 
-def drawn(case: FamilyCase, plain: Any, request: GenerationRequest, output_type: str) -> Any:
-    """By the pipeline."""
+def drawn(case: FamilyCase, plain: Any, request: GenerationRequest, output_type: str, **told: Any) -> Any:
+    """By the pipeline. told: more that it is told."""
     return plain(
         prompt=[request.prompts[task.prompt_index].text for task in request.tasks],
         generator=[torch.Generator().manual_seed(task.seed) for task in request.tasks],
@@ -48,13 +52,14 @@ def drawn(case: FamilyCase, plain: Any, request: GenerationRequest, output_type:
         height=request.height,
         output_type=output_type,
         **case.options(request),
+        **told,
     ).images
 
 
-def latents_of(case: FamilyCase, plain: Any, steps: StepRows, request: GenerationRequest) -> Tensor:
+def latents_of(case: FamilyCase, plain: Any, steps: StepRows, request: GenerationRequest, **told: Any) -> Tensor:
     """Final latents_BCHW by the pipeline."""
     shape = steps.base.latent_shape(request.width, request.height)
-    return case.latents(plain, drawn(case, plain, request, "latent"), shape)
+    return case.latents(plain, drawn(case, plain, request, "latent", **told), shape)
 
 
 def assert_equal_latents(found: Tensor, wanted: Tensor) -> None:
@@ -126,6 +131,44 @@ def test_plain_diffusers_loads_every_key_of_an_export_and_draws_what_steps_draw_
     job = steps.add(request, [(body, 1.0)])
     assert_equal_latents(steps.run()[job, SEED], wanted_BCHW[0])
     assert (wanted_BCHW - untuned_BCHW).abs().max() > 0.01
+
+
+def test_a_picture_that_starts_from_another_is_the_pipelines(
+    case: FamilyCase, entry: BaseModelEntry, plain: Any, steps: StepRows
+) -> None:
+    if case.from_picture is None:
+        pytest.skip("diffusers starts this family from no picture")
+    picture_HWC = np.random.default_rng(0).integers(0, 256, (2 * case.size, case.size, 3), dtype=np.uint8)
+    request = request_of(entry, case, start=Start(picture_HWC, None, 0.5, None, "", ""))
+    with torch.no_grad():
+        latents_BCHW = case.encode(plain, torch.tensor(picture_HWC).permute(2, 0, 1)[None] / 127.5 - 1)
+    pipeline = getattr(diffusers, case.from_picture)(**plain.components)
+    pipeline.set_progress_bar_config(disable=True)
+    job = steps.add(request)
+    found = steps.run()[job, SEED]
+    # Of latents it draws no sample, so that the noise comes first, as in an image from noise. Of four steps it runs two
+    # at 0.4 too, because it rounds up: see start_latents.py.
+    for strength in (0.5, 0.4):
+        wanted_BCHW = latents_of(case, pipeline, steps, request, image=latents_BCHW, strength=strength)
+        assert_equal_latents(found, wanted_BCHW[0])
+    assert (found - latents_of(case, plain, steps, request)[0]).abs().max() > 0.01
+
+
+def test_the_longest_prompt_is_read_to_its_end(
+    case: FamilyCase, entry: BaseModelEntry, plain: Any, steps: StepRows
+) -> None:
+    tokens = PromptTokens(entry)
+    longest = "a"
+    while tokens.count(f"a {longest} cat") <= entry.max_prompt_tokens:
+        longest = f"a {longest}"
+    found = []
+    for text in (f"{longest} cat", f"{longest} hat"):
+        assert tokens.limit - 3 <= tokens.count(text) <= tokens.limit
+        request = request_of(entry, case, prompts=(Prompt(text, (SEED,)),), steps=2)
+        job = steps.add(request)
+        found.append(steps.run()[job, SEED])
+        assert_equal_latents(found[-1], latents_of(case, plain, steps, request)[0])
+    assert not torch.equal(*found)
 
 
 def test_rows_of_mixed_adapters_steps_and_prompts_are_those_of_each_alone(
