@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 from diffusers import FluxTransformer2DModel
 from diffusers.loaders import FluxLoraLoaderMixin
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from base_models.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
 from base_models.adapter_file import read_adapter
@@ -16,12 +17,12 @@ from base_models.adapter_import import import_adapter
 from base_models.layer_shapes import LayerShapes
 from base_models.worn_adapters import put_on, take_off, wear
 from tests.flux_layers import TARGETS
-from tests.random_adapter import random_adapter
+from tests.random_adapter import TEXT_ATTENTION, random_adapter
 
 FLUX = "FluxPipeline"
 WIDTH = 32
 # diffusers cuts the published model's single blocks by heart; those are tested at full size, beside this file.
-ONLY_DOUBLE = [r"transformer_blocks.0.attn.to_q", "attn.add_v_proj", "attn.to_add_out", "ff_context.net.2"]
+ONLY_DOUBLE = ["transformer_blocks.0.attn.to_q", "attn.add_v_proj", "attn.to_add_out", "ff_context.net.2"]
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,29 @@ def test_plain_diffusers_says_what_the_adapter_says_from_its_export(
     assert not torch.allclose(found, said(transformer), atol=1e-2)
     # No key was missing, none was unexpected.
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("key_names", ["diffusers", "kohya"])
+@torch.no_grad()
+def test_plain_diffusers_reads_the_text_encoders_layers_from_either_export(key_names: KeyNames) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = CLIPTextConfig(vocab_size=50, max_position_embeddings=10, bos_token_id=48, eos_token_id=49, **sizes)
+    encoder, words = CLIPTextModel(config).eval(), torch.arange(10)[None]
+    modules, before = {"text_encoder": encoder}, encoder(words).last_hidden_state
+    body = random_adapter(modules, {"text_encoder": TEXT_ATTENTION}, seed=1)
+    put_on(modules, read_adapter(body, modules), "own")
+    wear(modules, {"own": 1.0})
+    wanted = encoder(words).last_hidden_state
+    take_off(modules)
+    state, alphas, _ = FluxLoraLoaderMixin.lora_state_dict(
+        safetensors.torch.load(exported(body, key_names)), return_alphas=True, return_lora_metadata=True
+    )
+    FluxLoraLoaderMixin.load_lora_into_text_encoder(
+        state, alphas, encoder, prefix="text_encoder", adapter_name="theirs"
+    )
+    assert torch.allclose(encoder(words).last_hidden_state, wanted, atol=1e-5)
+    assert not torch.allclose(before, wanted, atol=1e-2)
 
 
 @pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
