@@ -1,7 +1,10 @@
 """An adapter file out of a LoRA file that another program wrote. Imports no torch; numpy computes.
 
-Its one rule: names, shapes and offsets are settled before a value is read, then values go through one layer at a time,
-so that a file costs the memory of what comes of it. Nothing in the file configures anything: its metadata is not read.
+Its one rule: names, shapes and offsets are settled first, then values go through one layer at a time, so that a file
+costs the memory of what comes of it. Nothing in the file configures anything: its metadata is not read.
+
+A layer that is several here is cut into them: A goes to each, of B each has its rows. Where B is block-diagonal, as
+exports of ours write it, each part has its own ranks only, which the zeros of B tell.
 """
 
 import io
@@ -9,13 +12,14 @@ import json
 import math
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from base_models.adapter_rules import AdapterInvalid, adapter_header, check_dtypes, check_layers
-from base_models.foreign_names import ForeignNames
+from base_models.adapter_rules import MAX_RANK, AdapterInvalid, adapter_header, check_dtypes, check_layers
+from base_models.foreign_names import ForeignNames, Place
+from base_models.fused_layers import own_ranks
 from base_models.layer_shapes import LayerShapes
 from base_models.safetensors_header import Readable, TensorPlace
 from base_models.traits import FAMILIES
@@ -25,6 +29,7 @@ _Floats = NDArray[np.float32]
 # Of single numbers; updates are floats.
 _ALPHA_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4"}
 _FLOAT_DTYPES = {"F32": "<f4", "F16": "<f2"}
+_BITS = {"F32": "<u4", "F16": "<u2", "BF16": "<u2"}
 # The reader's norm is summed in float32 and in another order.
 _NORM_MARGIN = 1 + 1e-4
 _FILE_NAMES = {"A": "lora_A.weight", "B": "lora_B.weight", "magnitude_vector": "lora_magnitude_vector.weight"}
@@ -42,14 +47,20 @@ class ImportedAdapter:
 
 @dataclass(frozen=True)
 class _Values:
-    """A tensor of the file on its way into ours: another shape, times a factor."""
+    """A tensor of the file on its way into ours: another shape, times a factor.
+
+    columns: those of a matrix that are wanted; None: all. is_turned: the halves of its rows change places.
+    """
 
     place: TensorPlace
     shape: tuple[int, ...]
     factor: float = 1.0
+    columns: slice | None = None
+    is_turned: bool = False
 
 
-_Layers = dict[str, dict[str, _Values]]
+_Kinds = dict[str, _Values]
+_Layers = dict[str, _Kinds]
 
 
 def import_adapter(body: Readable, shapes: LayerShapes, pipeline: str) -> ImportedAdapter:
@@ -58,7 +69,10 @@ def import_adapter(body: Readable, shapes: LayerShapes, pipeline: str) -> Import
     shapes, pipeline: of the base model that it was made for. Each layer's alpha / rank is folded into B; without an
     alpha it is 1, as in those programs. Layers may differ in rank. What comes of it passes `read_adapter`.
     """
-    layers = _layers(body, ForeignNames(shapes, pipeline))
+    layers: _Layers = {}
+    for place, kinds in _places(body, ForeignNames(shapes, pipeline)).items():
+        for layer, own in _split(body, place, kinds, shapes).items():
+            layers.setdefault(layer, {}).update(own)
     # Values that are no numbers are found by their norm.
     with np.errstate(all="ignore"):
         check_layers(layers, shapes, lambda values: _norm(_read(body, values)))
@@ -74,30 +88,89 @@ def import_adapter(body: Readable, shapes: LayerShapes, pipeline: str) -> Import
     return ImportedAdapter(written, rank, _targets(layers, FAMILIES[pipeline]))
 
 
-def _layers(body: Readable, names: ForeignNames) -> _Layers:
-    """The tensors by layer, then `A`, `B` and `magnitude_vector`, each alpha in its layer's B."""
-    layers: _Layers = {}
-    alphas: dict[str, tuple[str, float]] = {}
+def _places(body: Readable, names: ForeignNames) -> dict[Place, _Kinds]:
+    """The tensors by place, then `A`, `B` and `magnitude_vector`, each alpha in its B."""
+    places: dict[Place, _Kinds] = {}
+    alphas: dict[Place, tuple[str, float]] = {}
     seen: dict[tuple[str, str], str] = {}
-    for key, place in adapter_header(body).items():
-        layer, kind = names.understand(key)
+    for key, tensor in adapter_header(body).items():
+        place, kind = names.understand(key)
         kind_here = "magnitude_vector" if kind == "dora_scale" else kind
-        earlier = seen.setdefault((layer, kind_here), key)
-        if earlier != key:
-            raise AdapterInvalid(f"{key[:120]}: is the same tensor as {earlier[:120]}; allowed is one of them")
+        for layer in place.layers:
+            earlier = seen.setdefault((layer, kind_here), key)
+            if earlier != key:
+                raise AdapterInvalid(f"{key[:120]}: is the same tensor as {earlier[:120]}; allowed is one of them")
         if kind == "alpha":
-            alphas[layer] = key, _alpha(key, place, body)
+            alphas[place] = key, _alpha(key, tensor, body)
             continue
-        check_dtypes({key: place})
-        shape = _peft_magnitudes(key, place.shape) if kind == "dora_scale" else place.shape
-        layers.setdefault(layer, {})[kind_here] = _Values(place, shape)
-    for layer, (key, alpha) in alphas.items():
-        if not {"A", "B"} <= layers.get(layer, {}).keys():
+        check_dtypes({key: tensor})
+        shape = _peft_magnitudes(key, tensor.shape) if kind == "dora_scale" else tensor.shape
+        places.setdefault(place, {})[kind_here] = _Values(tensor, shape)
+    for place, (key, alpha) in alphas.items():
+        kinds = places.get(place, {})
+        if not {"A", "B"} <= kinds.keys():
             raise AdapterInvalid(f"{key[:120]}: is the alpha of a layer that has not both matrices")
-        rank = (layers[layer]["A"].shape or (0,))[0]
+        rank = (kinds["A"].shape or (0,))[0]
         # A rank of 0 is refused with the shapes.
-        layers[layer]["B"] = _Values(layers[layer]["B"].place, layers[layer]["B"].shape, alpha / max(rank, 1))
+        kinds["B"] = replace(kinds["B"], factor=alpha / max(rank, 1))
+    return places
+
+
+def _split(body: Readable, place: Place, kinds: _Kinds, shapes: LayerShapes) -> _Layers:
+    """The tensors of each layer of a place."""
+    if place.is_turned:
+        kinds = {kind: replace(values, is_turned=kind != "A") for kind, values in kinds.items()}
+    if len(place.layers) == 1:
+        return {place.layers[0]: kinds}
+    outputs = [shapes[layer][0] for layer in place.layers]
+    _check_whole(place, kinds, sum(outputs), shapes)
+    b, layers, first = kinds["B"], {}, 0
+    # Without the sign, so that -0 is zero as well.
+    bits = np.frombuffer(body[b.place.start : b.place.stop], _BITS[b.place.dtype]).reshape(b.shape) << 1
+    for layer, count, ranks in zip(place.layers, outputs, own_ranks(bits, outputs), strict=True):
+        rows, first = slice(first, first + count), first + count
+        if ranks is None and "magnitude_vector" not in kinds:
+            # Nothing changes here.
+            continue
+        # Magnitudes count also where the direction stays.
+        ranks = ranks or slice(0, 1)
+        layers[layer] = {
+            "A": _rows(kinds["A"], ranks),
+            "B": replace(_rows(b, rows), shape=(count, ranks.stop - ranks.start), columns=ranks),
+        }
+        if "magnitude_vector" in kinds:
+            layers[layer]["magnitude_vector"] = _rows(kinds["magnitude_vector"], rows)
     return layers
+
+
+def _check_whole(place: Place, kinds: _Kinds, outputs: int, shapes: LayerShapes) -> None:
+    """Raise AdapterInvalid unless the tensors are those of all layers of a place together."""
+    whole = f"{place.layers[0][:120]} and those beside it"
+    if not {"A", "B"} <= kinds.keys():
+        raise AdapterInvalid(f"{whole}: has lora_{min(kinds)} without its other half")
+    a, b = kinds["A"].shape, kinds["B"].shape
+    rank, most = (a or (0,))[0], MAX_RANK * len(place.layers)
+    if not 1 <= rank <= most:
+        raise AdapterInvalid(f"{whole}: rank {rank}; allowed is 1 to {MAX_RANK} for each, {most} together")
+    wanted_a, wanted_b = (rank, shapes[place.layers[0]][1]), (outputs, rank)
+    if (a, b) != (wanted_a, wanted_b):
+        raise AdapterInvalid(
+            f"{whole}: shapes {list(a)} and {list(b)}; the base model needs {list(wanted_a)} and {list(wanted_b)}"
+        )
+    magnitudes = kinds.get("magnitude_vector")
+    if magnitudes is not None and magnitudes.shape != (outputs,):
+        raise AdapterInvalid(
+            f"{whole}: a magnitude vector of shape {list(magnitudes.shape)}; the base model needs {[outputs]}"
+        )
+
+
+def _rows(values: _Values, rows: slice) -> _Values:
+    """Some rows of a tensor, which lie next to each other in the file."""
+    place = values.place
+    row_bytes = (place.stop - place.start) // values.shape[0]
+    start, stop = place.start + rows.start * row_bytes, place.start + rows.stop * row_bytes
+    shape = (rows.stop - rows.start, *values.shape[1:])
+    return replace(values, place=TensorPlace(place.dtype, shape, start, stop), shape=shape)
 
 
 def _targets(layers: Iterable[str], traits: FamilyTraits) -> TargetsName:
@@ -137,6 +210,11 @@ def _read(body: Readable, values: _Values) -> _Floats:
         found = _bfloat16(raw)
     else:
         found = np.frombuffer(raw, _FLOAT_DTYPES[values.place.dtype]).astype("<f4")
+    if values.columns is not None:
+        found = found.reshape(values.place.shape)[:, values.columns]
+    if values.is_turned:
+        # The whole, seen as a ring, turned by half.
+        found = np.roll(found, found.size // 2)
     return found if values.factor == 1 else found * np.float32(values.factor)
 
 

@@ -9,16 +9,24 @@ from typing import Literal, NamedTuple
 
 from base_models.adapter_rules import AdapterInvalid
 from base_models.traits import FAMILIES
-from base_models.traits.family_traits import FamilyTraits
+from base_models.traits.family_traits import FamilyTraits, KohyaPlace
 
 Kind = Literal["A", "B", "magnitude_vector", "dora_scale", "alpha"]
+
+
+class Place(NamedTuple):
+    """What a name of a layer means here."""
+
+    layers: tuple[str, ...]
+    """As our own adapter files have them. Several are one in that program, one below the other in its outputs."""
+    is_turned: bool = False
+    """The halves of its outputs stand the other way round."""
 
 
 class Key(NamedTuple):
     """A tensor's name, understood."""
 
-    layer: str
-    """As our own adapter files have it."""
+    place: Place
     kind: Kind
 
 
@@ -47,6 +55,8 @@ _ENDINGS: dict[str, Kind] = {
 _TEXT_PREFIXES = {"text_encoder": ("lora_te", "lora_te1"), "text_encoder_2": ("lora_te2",)}
 _DENOISER_PREFIX = "lora_unet"
 """Kohya's for every family."""
+_COMFY_PREFIX = "diffusion_model"
+"""ComfyUI's for every family, and ai-toolkit's."""
 # What is known and cannot be held: parts of names, and what they are of.
 _OTHER_KINDS = {
     ".hada_": "a LoHa",
@@ -60,6 +70,9 @@ _OTHER_KINDS = {
     ".lora_embedding_": "a LoRA of an embedding",
     ".w_norm": "a change of norms",
     ".b_norm": "a change of norms",
+    **dict.fromkeys(
+        (".processor.qkv_lora", ".processor.proj_lora"), "XLabs' processors, whose names are not known here"
+    ),
 }
 
 
@@ -67,31 +80,38 @@ class ForeignNames:
     """The names that layers of one base model may have. layers: as our own adapter files have them."""
 
     def __init__(self, layers: Iterable[str], pipeline: str) -> None:
-        self._layers: dict[str, str] = {}
+        traits, layers = FAMILIES[pipeline], tuple(layers)
+        self._places: dict[str, Place] = {}
+        # What two layers could be called means the first: the denoiser's prefix may be left out, others not.
         for layer in layers:
-            for name in _names(layer, FAMILIES[pipeline]):
-                # What two layers could be called means the first: the denoiser's prefix may be left out, others not.
-                self._layers.setdefault(name, layer)
+            for name in _names(layer, traits):
+                self._places.setdefault(name, Place((layer,)))
+        for published, place in _published(layers, traits).items():
+            for name in (
+                f"{_DENOISER_PREFIX}_{published.replace('.', '_')}",
+                f"{_COMFY_PREFIX}.{published}",
+                published,
+            ):
+                self._places.setdefault(name, place)
 
     def understand(self, key: str) -> Key:
         """What a tensor of this name is. Raises AdapterInvalid."""
-        for ending, kind in _ENDINGS.items():
-            if key.endswith(ending):
-                name = key.removesuffix(ending).removeprefix("base_model.model.")
-                layer = self._layers.get(name)
-                if layer is not None:
-                    return Key(layer, kind)
-                raise AdapterInvalid(f"{key[:120]}: the base model has no such module")
+        known = next((ending for ending in _ENDINGS if key.endswith(ending)), "")
+        place = self._places.get(key.removesuffix(known).removeprefix("base_model.model."))
+        if known and place is not None:
+            return Key(place, _ENDINGS[known])
         for part, what in _OTHER_KINDS.items():
             if part in key:
                 raise AdapterInvalid(f"{key[:120]}: belongs to {what}; allowed is a LoRA, or a DoRA over outputs")
+        if known:
+            raise AdapterInvalid(f"{key[:120]}: the base model has no such module")
         raise AdapterInvalid(
             f"unknown key {key[:120]!r}; allowed are names of PEFT and diffusers, or of Kohya's scripts and ComfyUI"
         )
 
 
 def _names(layer: str, traits: FamilyTraits) -> Iterator[str]:
-    """Every name of a layer, its own first."""
+    """Every name of a layer but the denoiser's published ones, its own first."""
     part, _, path = layer.partition(".")
     yield layer
     if part != traits.denoiser:
@@ -101,13 +121,30 @@ def _names(layer: str, traits: FamilyTraits) -> Iterator[str]:
         for prefix in _TEXT_PREFIXES[part]:
             yield from (f"{prefix}_text_model_{bare.replace('.', '_')}", f"{prefix}_{bare.replace('.', '_')}")
         return
-    yield path
+    yield from (path, f"{_COMFY_PREFIX}.{path}")
     # Attention processors' own layers had no `.0`.
     parent, _, name = path.removesuffix(".0").rpartition(".")
     yield from (f"{part}.{parent}.processor.{name}", f"{parent}.processor.{name}")
     yield f"{_DENOISER_PREFIX}_{path.replace('.', '_')}"
-    try:
-        yield f"{_DENOISER_PREFIX}_{traits.kohya_place(path).name.replace('.', '_')}"
-    except ValueError:
-        # A layer that the published model has not.
-        return
+
+
+def _published(layers: Iterable[str], traits: FamilyTraits) -> dict[str, Place]:
+    """The denoiser's layers as the published model has them, by its names."""
+    parts: dict[str, dict[int, str]] = {}
+    kinds: dict[str, KohyaPlace] = {}
+    for layer in layers:
+        part, _, path = layer.partition(".")
+        if part == traits.denoiser:
+            try:
+                kind = traits.kohya_place(path)
+            except ValueError:
+                # A layer that the published model has not.
+                continue
+            parts.setdefault(kind.name, {})[kind.part] = layer
+            kinds[kind.name] = kind
+    return {
+        name: Place(tuple(found[number] for number in sorted(found)), kinds[name].turned)
+        for name, found in parts.items()
+        # A base model without one of the parts has no such layer.
+        if len(found) == len(kinds[name].widths)
+    }

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from base_models.adapter_export import KeyNames
+from base_models.traits import FAMILIES
 from base_models.traits.family_traits import Architecture
 from service_kit.adapter_manifest import ADAPTER_FILE, AdapterManifest
 
-# As sd-scripts has it (library/sai_model_spec.py): whose names the layers of a file have.
-_STABILITY = "https://github.com/Stability-AI/generative-models"
 _PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 # Kohya's name, ours, and whether 0 means that it was not used.
 _FROM_CONFIG = (
@@ -42,7 +41,7 @@ def export_header(
     header = {"format": "pt"} | _model_spec(manifest, architecture, key_names, is_dora) | _kohya(manifest, architecture)
     if key_names == "kohya" and not is_dora:
         # Whose names and whose arithmetic these are. None of Kohya's own modules knows DoRA.
-        header["ss_network_module"] = "networks.lora"
+        header["ss_network_module"] = FAMILIES[manifest.pipeline].kohya_module
     return header
 
 
@@ -51,11 +50,11 @@ def _model_spec(
 ) -> dict[str, str]:
     kind = "DoRA" if is_dora else "LoRA"
     subject = f"{manifest.trigger_word} {manifest.class_noun}"
-    is_sgm = key_names == "kohya" and manifest.pipeline == "StableDiffusionXLPipeline"
     spec = {
         "sai_model_spec": "1.0.1",
         "architecture": f"{architecture.name if architecture else manifest.base_model}/lora",
-        "implementation": _STABILITY if is_sgm else "diffusers",
+        # Whose names the layers of the file have.
+        "implementation": FAMILIES[manifest.pipeline].kohya_implementation if key_names == "kohya" else "diffusers",
         "title": f"{manifest.adapter}, version {manifest.version}",
         "description": f"A {kind} of {subject} for {manifest.base_model}.",
         "date": manifest.created_at.isoformat(timespec="seconds"),

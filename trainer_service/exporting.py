@@ -7,11 +7,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from base_models.adapter_export import KeyNames, is_dora, renamed, stored_tensors, write_safetensors
+from base_models.adapter_export import KeyNames, NotExportable, is_dora, renamed, stored_tensors, write_safetensors
 from base_models.catalog import BaseModelEntry
 from service_kit import schema
 from service_kit.adapter_manifest import ADAPTER_FILE, AdapterManifest, ArtifactEntry
-from service_kit.errors import ResourceMissing
+from service_kit.errors import PreconditionUnmet, ResourceMissing
 from service_kit.names import AdapterName, AdapterVersionName
 from service_kit.store import ObjectExists, ObjectStore
 from service_kit.tombstone import wrote_too_late
@@ -40,7 +40,10 @@ class Exporting:
         self._base_models = base_models
 
     def export(self, name: AdapterName | AdapterVersionName, key_names: KeyNames) -> Export:
-        """Derive a file, or find the one that was derived before. Raises ResourceMissing, DataLost."""
+        """Derive a file, or find the one that was derived before.
+
+        Raises ResourceMissing; PreconditionUnmet where the adapter cannot be said in those names; DataLost.
+        """
         manifest = self._adapters.get(name)
         artifact_id = f"{EXPORTS}{key_names}.safetensors"
         file = read_export(self._store, manifest.name, artifact_id)
@@ -59,7 +62,10 @@ class Exporting:
         entry = self._base_models.get(manifest.base_model)
         architecture = entry and entry.architecture()
         header = export_header(manifest, architecture, key_names, is_dora(tensors))
-        return write_safetensors(renamed(tensors, key_names, manifest.pipeline), header)
+        try:
+            return write_safetensors(renamed(tensors, key_names, manifest.pipeline), header)
+        except NotExportable as error:
+            raise PreconditionUnmet("FORMAT_UNSUITABLE", str(manifest.name), f"{manifest.name}: {error}") from error
 
     def _keep(self, manifest: AdapterManifest, artifact_id: str, media_type: str, body: bytes) -> ArtifactEntry:
         """Store a file, and then the record by which it is found; of two at once the first record counts for both."""

@@ -4,7 +4,7 @@ Its one rule: what can be refused is refused before anything is written, and the
 breaks leaves nothing; a service that is killed leaves what a repeat uses and what others pass by.
 
 The file waits on disk, not in memory, while it comes; one file at a time is converted, which takes the memory of what
-comes of it: up to twice the file, in float32.
+comes of it, in float32: up to three times the file.
 """
 
 import asyncio

@@ -25,6 +25,7 @@ _MEASURED = {
 
 def model_card(manifest: AdapterManifest) -> str:
     """The card, in UTF-8 text. Consent stays with the adapter: it may name people."""
+    family = FAMILIES[manifest.pipeline]
     prompt = f"a picture of {manifest.trigger_word} {manifest.class_noun}"
     kind = "DoRA" if manifest.training_config.get("adapter_type") == "dora" else "LoRA"
     return "\n".join(
@@ -44,7 +45,7 @@ def model_card(manifest: AdapterManifest) -> str:
             f"pipeline({prompt!r}).images[0].save('picture.png')",
             "```",
             "",
-            "`kohya.safetensors` is the same adapter for Kohya's scripts and ComfyUI.",
+            f"`kohya.safetensors`, where it was exported, is the same adapter for {family.kohya_readers}.",
             "",
             "## What it is",
             "",

@@ -117,12 +117,14 @@ class KohyaPlace:
     """Where a layer of diffusers stands in the code that a model was published with, whose names are Kohya's.
 
     There several layers may be one, next to each other: this is number `part` of those with these `widths`, which count
-    outputs in multiples of the layer's inputs.
+    outputs in multiples of the layer's inputs. `turned`: its outputs are two halves, which stand the other way round
+    there.
     """
 
     name: str
     part: int = 0
     widths: tuple[int, ...] = (1,)
+    turned: bool = False
 
 
 def same_place(layer: str) -> KohyaPlace:
@@ -161,6 +163,12 @@ class FamilyTraits:
     """What a GPU holds the frozen weights in while it trains. A CPU holds float32."""
     kohya_place: Callable[[str], KohyaPlace] = same_place
     """Of a layer of the denoiser. Raises ValueError for one that the published model has not."""
+    kohya_module: str = "networks.lora"
+    """Kohya's own module that reads and writes those names: `ss_network_module`."""
+    kohya_implementation: str = "diffusers"
+    """Whose code has those names: ModelSpec's `implementation`, as Kohya's scripts have it."""
+    kohya_readers: str = "Kohya's scripts and ComfyUI"
+    """Who reads an adapter in those names, for people."""
     bare_text_encoders: tuple[str, ...] = ("text_encoder",)
     """Those whose layers are called `text_model.…` in published files, and not so in memory."""
     without: Mapping[str, Any] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 Its one rule: schnell is told no guidance scale, and its own files say so; nothing else tells the two apart.
 """
 
+from base_models.traits.bfl_names import flux_place
 from base_models.traits.family_traits import (
     Architecture,
     Configs,
@@ -86,5 +87,9 @@ TRAITS = FamilyTraits(
     architecture=_architecture,
     kohya_prefixes={"transformer": "lora_unet", "text_encoder": "lora_te1"},
     preset=_preset,
+    kohya_place=flux_place,
+    kohya_module="networks.lora_flux",
+    # As sd-scripts has it (library/sai_model_spec.py).
+    kohya_implementation="https://github.com/black-forest-labs/flux",
     training_weights="bfloat16",
 )

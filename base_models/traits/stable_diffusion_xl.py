@@ -67,5 +67,7 @@ TRAITS = FamilyTraits(
     kohya_prefixes={"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
     preset=lambda configs: _PRESET,
     kohya_place=lambda layer: KohyaPlace(sgm_name(layer)),
+    # As sd-scripts has it (library/sai_model_spec.py).
+    kohya_implementation="https://github.com/Stability-AI/generative-models",
     without={"add_watermarker": False},
 )
