@@ -18,7 +18,9 @@ from base_models.traits.transformer import SCHEDULERS, sizes
 
 _ATTENTION = ["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"]
 _TEXT_ATTENTION = ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"]
-_ROUND_ATTENTION = ["net.0.proj", "net.2", "proj_mlp", "proj_out"]
+# Those of the single blocks by number: the whole's last layer has their name, and Kohya's scripts do not train it.
+_SINGLE_BLOCKS = 38
+_ROUND_ATTENTION = ["net.0.proj", "net.2", "proj_mlp", *(f"{block}.proj_out" for block in range(_SINGLE_BLOCKS))]
 # As many tokens as the pipelines ask of T5, whose end mark takes one.
 _LONGEST = 512 - 1
 
@@ -65,7 +67,7 @@ def _guidance(configs: Configs) -> GuidanceName:
 
 def _architecture(configs: Configs) -> Architecture:
     transformer = configs.of("transformer")
-    is_published = (transformer.get("num_layers"), transformer.get("num_single_layers")) == (19, 38)
+    is_published = (transformer.get("num_layers"), transformer.get("num_single_layers")) == (19, _SINGLE_BLOCKS)
     variant = "dev" if transformer.get("guidance_embeds") else "schnell"
     return Architecture(f"flux-1-{variant}" if is_published else "", "flux1" if is_published else "", None)
 

@@ -17,6 +17,7 @@ from base_models.traits.family_traits import (
     Sizes,
     TrainingDefaults,
 )
+from base_models.traits.sd3_names import sd3_place
 from base_models.traits.transformer import SCHEDULERS
 from base_models.traits.unet import CLIP_MARKS, vae_factor
 
@@ -145,6 +146,8 @@ TRAITS = FamilyTraits(
     architecture=_architecture,
     kohya_prefixes={"transformer": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
     preset=_preset,
+    kohya_place=sd3_place,
+    kohya_module="networks.lora_sd3",
     training_weights="bfloat16",
     # Both have a projection.
     bare_text_encoders=(),

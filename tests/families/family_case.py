@@ -26,7 +26,8 @@ class FamilyCase(ABC):
     adapted: Mapping[str, list[str]]
     """Layers that random adapters change, by part: all that a training may."""
     read_by_diffusers: Sequence[KeyNames] = ("diffusers",)
-    """The names of our exports that its `load_lora_weights` knows."""
+    """The names of our exports that its `load_lora_weights` knows, also of a small copy: some of its converters have the
+    published widths written into them."""
     size: int = 64
     """A side of the pictures of the tests, in pixels."""
     scheduler: SchedulerName = "euler"

@@ -19,7 +19,7 @@ from tests.random_adapter import TEXT_ATTENTION
 
 ATTENTION = ["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"]
 TEXT_SIDE = ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"]
-ROUND_ATTENTION = ["net.0.proj", "net.2", "proj_mlp", "proj_out"]
+ROUND_ATTENTION = ["net.0.proj", "net.2", "proj_mlp", "0.proj_out", "1.proj_out"]
 _FACTOR = 8
 
 

@@ -115,7 +115,7 @@ def test_plain_diffusers_loads_every_key_of_an_export_and_draws_what_steps_draw_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     if key_names not in case.read_by_diffusers:
-        pytest.skip(f"diffusers reads no {key_names} names of this family")
+        pytest.skip(f"diffusers reads no {key_names} names of a copy of this size")
     body, request = adapter(case, plain, seed=1), request_of(entry, case)
     untuned_BCHW = latents_of(case, plain, steps, request)
     exported = write_safetensors(renamed(stored_tensors(body), key_names, entry.pipeline), {"modelspec.title": "x"})

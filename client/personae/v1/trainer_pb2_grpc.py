@@ -308,9 +308,11 @@ class TrainerServiceServicer(object):
     def ExportAdapter(self, request, context):
         """Derives a file in another program's key names, and a model card, both readable with ReadArtifact. Exporting again, also
         at the same time, answers the same files. docs/export.md says what other programs make of them.
-        INVALID_ARGUMENT  the name or the format is not one; the details say what is allowed.
-        NOT_FOUND         it does not exist in this project, or its training has not succeeded.
-        DATA_LOSS         the stored adapter does not have the manifest's hash; train again.
+        INVALID_ARGUMENT     the name or the format is not one; the details say what is allowed.
+        NOT_FOUND            it does not exist in this project, or its training has not succeeded.
+        FAILED_PRECONDITION  the adapter cannot be said in that format (reason FORMAT_UNSUITABLE; the text says why); use
+        ADAPTER_FORMAT_DIFFUSERS.
+        DATA_LOSS            the stored adapter does not have the manifest's hash; train again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

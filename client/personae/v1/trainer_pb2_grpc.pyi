@@ -182,9 +182,11 @@ class TrainerServiceStub:
     ]
     """Derives a file in another program's key names, and a model card, both readable with ReadArtifact. Exporting again, also
     at the same time, answers the same files. docs/export.md says what other programs make of them.
-      INVALID_ARGUMENT  the name or the format is not one; the details say what is allowed.
-      NOT_FOUND         it does not exist in this project, or its training has not succeeded.
-      DATA_LOSS         the stored adapter does not have the manifest's hash; train again.
+      INVALID_ARGUMENT     the name or the format is not one; the details say what is allowed.
+      NOT_FOUND            it does not exist in this project, or its training has not succeeded.
+      FAILED_PRECONDITION  the adapter cannot be said in that format (reason FORMAT_UNSUITABLE; the text says why); use
+                           ADAPTER_FORMAT_DIFFUSERS.
+      DATA_LOSS            the stored adapter does not have the manifest's hash; train again.
     """
 
     ImportAdapter: grpc.StreamUnaryMultiCallable[
@@ -374,9 +376,11 @@ class TrainerServiceAsyncStub:
     ]
     """Derives a file in another program's key names, and a model card, both readable with ReadArtifact. Exporting again, also
     at the same time, answers the same files. docs/export.md says what other programs make of them.
-      INVALID_ARGUMENT  the name or the format is not one; the details say what is allowed.
-      NOT_FOUND         it does not exist in this project, or its training has not succeeded.
-      DATA_LOSS         the stored adapter does not have the manifest's hash; train again.
+      INVALID_ARGUMENT     the name or the format is not one; the details say what is allowed.
+      NOT_FOUND            it does not exist in this project, or its training has not succeeded.
+      FAILED_PRECONDITION  the adapter cannot be said in that format (reason FORMAT_UNSUITABLE; the text says why); use
+                           ADAPTER_FORMAT_DIFFUSERS.
+      DATA_LOSS            the stored adapter does not have the manifest's hash; train again.
     """
 
     ImportAdapter: grpc.aio.StreamUnaryMultiCallable[
@@ -596,9 +600,11 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[personae.v1.trainer_pb2.ExportAdapterResponse, collections.abc.Awaitable[personae.v1.trainer_pb2.ExportAdapterResponse]]:
         """Derives a file in another program's key names, and a model card, both readable with ReadArtifact. Exporting again, also
         at the same time, answers the same files. docs/export.md says what other programs make of them.
-          INVALID_ARGUMENT  the name or the format is not one; the details say what is allowed.
-          NOT_FOUND         it does not exist in this project, or its training has not succeeded.
-          DATA_LOSS         the stored adapter does not have the manifest's hash; train again.
+          INVALID_ARGUMENT     the name or the format is not one; the details say what is allowed.
+          NOT_FOUND            it does not exist in this project, or its training has not succeeded.
+          FAILED_PRECONDITION  the adapter cannot be said in that format (reason FORMAT_UNSUITABLE; the text says why); use
+                               ADAPTER_FORMAT_DIFFUSERS.
+          DATA_LOSS            the stored adapter does not have the manifest's hash; train again.
         """
 
     @abc.abstractmethod
