@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from base_models.traits import flux, stable_diffusion, stable_diffusion_xl
+from base_models.traits import flux, flux_2, stable_diffusion, stable_diffusion_xl
 from base_models.traits.family_traits import FamilyTraits
 
 FAMILIES: Mapping[str, FamilyTraits] = {
-    family.TRAITS.pipeline: family.TRAITS for family in (stable_diffusion, stable_diffusion_xl, flux)
+    family.TRAITS.pipeline: family.TRAITS for family in (stable_diffusion, stable_diffusion_xl, flux, flux_2)
 }

@@ -12,9 +12,15 @@ from base_models.catalog import BaseModelEntry, describe
 from base_models.loading import load_base_model
 from tests.families.family_case import FamilyCase
 from tests.families.flux import FluxCase
+from tests.families.flux_2 import Flux2KleinCase
 from tests.unit.inference.step_rows import StepRows
 
-CASES: list[FamilyCase] = [FluxCase(is_dev=True), FluxCase(is_dev=False)]
+CASES: list[FamilyCase] = [
+    FluxCase(is_dev=True),
+    FluxCase(is_dev=False),
+    Flux2KleinCase(is_distilled=True),
+    Flux2KleinCase(is_distilled=False),
+]
 
 
 @pytest.fixture(scope="session", params=CASES, ids=lambda case: case.name)

@@ -25,6 +25,8 @@ class FamilyCase(ABC):
     """Layers that random adapters change, by part: all that a training may."""
     read_by_diffusers: Sequence[KeyNames] = ("diffusers",)
     """The names of our exports that its `load_lora_weights` knows."""
+    negative_prompt: str = "blue"
+    """Of guided pictures: one that its pipeline can be told."""
     size: int = 64
     """A side of the pictures of the tests, in pixels."""
 
