@@ -4,6 +4,7 @@ import torch
 
 from base_models.catalog import BaseModelEntry
 from base_models.families.flux import Flux
+from base_models.families.flux_2 import Flux2Klein
 from base_models.families.pipeline_model import PipelineModel
 from base_models.families.stable_diffusion import StableDiffusion
 from base_models.families.stable_diffusion_3 import StableDiffusion3
@@ -15,6 +16,7 @@ _FAMILIES: dict[str, type[PipelineModel]] = {
     "StableDiffusionXLPipeline": StableDiffusionXL,
     "StableDiffusion3Pipeline": StableDiffusion3,
     "FluxPipeline": Flux,
+    "Flux2KleinPipeline": Flux2Klein,
 }
 
 

@@ -80,6 +80,10 @@ class Configs:
 
     folder: Path
 
+    def index(self) -> dict[str, Any]:
+        """Of the whole: `model_index.json`. Raises OSError, ValueError."""
+        return dict(json.loads((self.folder / "model_index.json").read_text()))
+
     def of(self, part: str) -> dict[str, Any]:
         """Of a part, for example `unet` or `scheduler`. Raises OSError, ValueError."""
         file = "scheduler_config.json" if part == "scheduler" else "config.json"

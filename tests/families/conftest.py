@@ -12,6 +12,7 @@ from base_models.catalog import BaseModelEntry, describe
 from base_models.loading import load_base_model
 from tests.families.family_case import FamilyCase
 from tests.families.flux import FluxCase
+from tests.families.flux_2 import Flux2KleinCase
 from tests.families.stable_diffusion_3 import StableDiffusion3Case
 from tests.families.unets import StableDiffusionCase, StableDiffusionXLCase
 from tests.unit.inference.step_rows import StepRows
@@ -21,6 +22,7 @@ CASES: list[FamilyCase] = [
     StableDiffusionXLCase(),
     StableDiffusion3Case("stable-diffusion-3.5-medium"),
     FluxCase(is_dev=True),
+    Flux2KleinCase(is_distilled=True),
 ]
 # What differs from the others of its family in little.
 VARIANTS: list[FamilyCase] = [
@@ -28,6 +30,7 @@ VARIANTS: list[FamilyCase] = [
     StableDiffusion3Case("stable-diffusion-3.5-large"),
     StableDiffusion3Case("stable-diffusion-3-without-t5"),
     FluxCase(is_dev=False),
+    Flux2KleinCase(is_distilled=False),
 ]
 _ALL = [*CASES, *(pytest.param(variant, marks=pytest.mark.slow) for variant in VARIANTS)]
 

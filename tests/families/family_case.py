@@ -28,6 +28,8 @@ class FamilyCase(ABC):
     read_by_diffusers: Sequence[KeyNames] = ("diffusers",)
     """The names of our exports that its `load_lora_weights` knows, also of a small copy: some of its converters have the
     published widths written into them."""
+    negative_prompt: str = "blue"
+    """Of guided pictures: one that its pipeline can be told."""
     size: int = 64
     """A side of the pictures of the tests, in pixels."""
     scheduler: SchedulerName = "euler"

@@ -33,7 +33,7 @@ def request_of(entry: BaseModelEntry, case: FamilyCase, **changes: Any) -> Gener
     """Not square, guided where the family is."""
     fields: dict[str, Any] = {
         "guidance_scale": 1.0 if entry.guidance == "none" else 3.0,
-        "negative_prompt": "blue" if entry.guidance == "classifier_free" else "",
+        "negative_prompt": case.negative_prompt if entry.guidance == "classifier_free" else "",
         "scheduler": case.scheduler,
         "width": case.size,
         "height": 2 * case.size,

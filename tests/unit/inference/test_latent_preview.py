@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import adaptive_avg_pool2d
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, pixel_unshuffle
 
 from base_models.catalog import BaseModelEntry
 from inference_service.denoising.latent_preview import LatentPreview
@@ -70,3 +71,31 @@ def test_the_same_base_model_gives_the_same_previews(base_model: Any, preview: L
     torch.manual_seed(1)
     latents_CHW = torch.randn(4, 16, 16)
     assert np.array_equal(LatentPreview.fit(base_model).draw(latents_CHW), preview.draw(latents_CHW))
+
+
+class LinearPatches:
+    """All that a preview asks of a base model: of each patch of 16 x 16 pixels 128 mixtures, its colours in all."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        details_CN = torch.randn(128, 3 * 16**2, generator=generator)
+        colours_CN = torch.randn(128, 3, generator=generator).repeat_interleave(16**2, 1)
+        self._mixtures_CN = (details_CN + colours_CN) / 16
+
+    def encode_images(self, pixels_BCHW: Tensor) -> Tensor:
+        return torch.einsum("cn,bnhw->bchw", self._mixtures_CN, pixel_unshuffle(pixels_BCHW, 16))
+
+
+def test_a_preview_of_many_channels_and_few_places_has_the_colours_of_detailed_pictures() -> None:
+    # As FLUX.2 has them. Measured: 0.3 of 255 levels apart on average, where the picture itself deviates by 34.
+    base_model: Any = LinearPatches()
+    preview = LatentPreview.fit(base_model)
+    generator = torch.Generator().manual_seed(1)
+    colours_BCHW = interpolate(torch.rand(2, 3, 4, 4, generator=generator) * 2 - 1, (256, 256), mode="bilinear")
+    pixels_BCHW = 0.7 * colours_BCHW + 0.3 * (torch.rand(2, 3, 256, 256, generator=generator) * 2 - 1)
+    for pixels_CHW in pixels_BCHW:
+        (latents_CHW,) = base_model.encode_images(pixels_CHW[None])
+        small_CHW = adaptive_avg_pool2d(pixels_CHW, 16)
+        drawn_HWC = preview.draw(latents_CHW)[2::4, 2::4]
+        wanted_HWC = (interpolate(small_CHW[None], (64, 64), mode="bilinear")[0].movedim(0, -1)[2::4, 2::4] + 1) * 127.5
+        assert np.abs(drawn_HWC - wanted_HWC.numpy()).mean() < 2
