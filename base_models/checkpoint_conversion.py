@@ -17,8 +17,14 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers.loaders.single_file import load_single_file_sub_model
+import transformers
 from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+from diffusers.loaders.single_file_utils import (
+    create_diffusers_clip_model_from_ldm,
+    create_diffusers_t5_model_from_checkpoint,
+    is_clip_model_in_single_file,
+    is_t5_in_single_file,
+)
 from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
@@ -86,16 +92,20 @@ def _renamed(conversion: Any, tensors: Tensors, config: dict[str, Any]) -> Tenso
 
 
 def _text_encoder(class_name: str, tensors: Tensors, folder: Path, part: str) -> Tensors:
-    encoder = load_single_file_sub_model(
-        library_name="transformers",
-        class_name=class_name,
-        name=part,
+    part_class = getattr(transformers, class_name)
+    if is_clip_model_in_single_file(part_class, tensors):
+        convert_encoder = create_diffusers_clip_model_from_ldm
+    elif class_name == "T5EncoderModel" and is_t5_in_single_file(tensors):
+        convert_encoder = create_diffusers_t5_model_from_checkpoint
+    else:
+        raise NotConvertible(f"the checkpoint holds no {class_name}; put its weights into {part}/")
+    encoder = convert_encoder(
+        part_class,
         checkpoint=dict(tensors),
-        pipelines=diffusers.pipelines,
-        is_pipeline_module=False,
-        cached_model_config_path=str(folder),
-        local_files_only=True,
+        config=str(folder),
+        subfolder=part,
         torch_dtype=_dtype_of_text_encoders(tensors),
+        local_files_only=True,
     )
     lacking = [name for name, parameter in encoder.named_parameters() if parameter.is_meta]
     if lacking:

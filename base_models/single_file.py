@@ -19,6 +19,8 @@ from base_models.weight_files import checkpoint_of, parts_in_checkpoint, problem
 Keep = Callable[[str, str, Callable[[Path], None]], Path]
 """Given a subject, a version of it and what fills a folder: the folder of that version, filled once on this machine."""
 
+# Pickles are not even linked.
+_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 # Written last: which files the conversion made, as they were then.
 _RECORD = ".converted.json"
 
@@ -88,12 +90,9 @@ def _is_as_converted(folder: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    """What a diffusers folder is made of: files at the top, and those of the parts."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(step.startswith(".") for step in path.relative_to(folder).parts)
-    )
+    """What a diffusers folder is made of: at the top, and in the parts' folders."""
+    found = {path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix in _SUFFIXES}
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def _as_it_is(path: Path) -> list[int]:

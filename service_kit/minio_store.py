@@ -149,7 +149,7 @@ class MinioStore:
 
     def get_part(self, key: str, etag: str, offset: int, length: int) -> bytes:
         """`length` bytes from `offset` of an object that still has `etag`. Raises ObjectMissing, ObjectChanged."""
-        condition = {"If-Match": f'"{etag}"'}
+        condition: dict[str, str | list[str] | tuple[str]] = {"If-Match": f'"{etag}"'}
         with _store_errors(key):
             try:
                 response = self._client.get_object(self._bucket, key, offset, length, request_headers=condition)
