@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from base_models.hub_cache import NoSnapshot, folder_of, looks_like_hub_id
 from base_models.traits import FAMILIES
 from base_models.traits.family_traits import (
     Architecture,
@@ -117,15 +118,39 @@ _PRESETS = {
 def read_allow_list(items: Iterable[str]) -> dict[str, BaseModelEntry]:
     """Describe every allowed base model, by name, in order.
 
-    items: `name` for a bundled model or `name=/folder` for a local diffusers folder. Raises CatalogError.
+    items: `name` for a bundled model or `name=/folder` for a local one: a diffusers folder, or the hub's cache of a
+    repository, at a revision (`hub_cache.folder_of`). Raises CatalogError.
     """
     entries: dict[str, BaseModelEntry] = {}
     for item in items:
-        name, _, folder = item.strip().partition("=")
-        if not name or (not folder and name not in BUNDLED):
-            raise CatalogError(f"{name!r} is not bundled ({', '.join(BUNDLED)}); give its folder as {name}=/folder")
-        entries[name] = describe(name, Path(folder) if folder else BUNDLED[name])
+        name, _, place = item.strip().partition("=")
+        if not name or (not place and name not in BUNDLED):
+            raise CatalogError(_not_bundled(name))
+        entries[name] = describe(name, _local(name, place) if place else BUNDLED[name])
     return entries
+
+
+def _not_bundled(name: str) -> str:
+    if looks_like_hub_id(name):
+        return _fetch_first(name, name.rpartition("/")[2])
+    return f"{name!r} is not bundled ({', '.join(BUNDLED)}); give its folder as {name}=/folder"
+
+
+def _fetch_first(hub_id: str, name: str) -> str:
+    folder = f"/models/{hub_id.rpartition('/')[2]}"
+    return (
+        f"{hub_id!r} is a repository of the hub, and services fetch nothing from it: run `hf download {hub_id} "
+        f"--revision REVISION --local-dir {folder}` and give its folder as {name}={folder}"
+    )
+
+
+def _local(name: str, place: str) -> Path:
+    if looks_like_hub_id(place) and not Path(place).exists():
+        raise CatalogError(_fetch_first(place, name))
+    try:
+        return folder_of(place)
+    except (NoSnapshot, OSError) as error:
+        raise CatalogError(f"{name}: {error}") from error
 
 
 def describe(name: str, folder: Path) -> BaseModelEntry:

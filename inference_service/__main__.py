@@ -17,6 +17,7 @@ import grpc
 
 from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
 from base_models.prompt_tokens import PromptTokens
+from base_models.single_file import ready
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapter_uses import AdapterUses
 from inference_service.adapters import Adapters
@@ -38,6 +39,8 @@ from inference_service.studio import ServedBaseModel, Studio
 from personae.v1 import inference_pb2
 from personae.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from service_kit.access import open_access
+from service_kit.bucket_folders import with_bucket_folders
+from service_kit.folder_cache import FolderCache
 from service_kit.logs import configure_logs
 from service_kit.metrics import ServiceMetrics
 from service_kit.observed_store import ObservedStore
@@ -104,10 +107,6 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     """Serve until SIGTERM or SIGINT. load_engines: gives one by each entry's name; a benchmark brings others."""
     configure_logs()
     settings = read_settings(InferenceSettings, os.environ, OTHER_PROCESSES)
-    try:
-        entries = list(read_allow_list(settings.base_models.split(",")).values())
-    except CatalogError as error:
-        raise StartError(f"{PREFIX}BASE_MODELS: {error}") from error
     endpoint = Endpoint(
         settings.inference_address,
         f"{PREFIX}INFERENCE_ADDRESS",
@@ -120,6 +119,12 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     access = open_access(settings.access)
     check_ports(endpoint)
     credentials = load_credentials(settings)
+    base_model_cache = FolderCache(settings.base_model_cache)
+    allowed = await with_bucket_folders(settings.base_models.split(","), settings.store, base_model_cache)
+    try:
+        entries = list(ready(read_allow_list(allowed), base_model_cache.folder).values())
+    except CatalogError as error:
+        raise StartError(f"{PREFIX}BASE_MODELS: {error}") from error
 
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(_THREADS))

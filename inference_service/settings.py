@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from base_models.traits.family_traits import PrecisionName
 from service_kit.decoder import DecodingSettings
-from service_kit.settings import AccessSettings, Address, AddressOrNone, StoreSettings
+from service_kit.settings import AccessSettings, Address, AddressOrNone, StoreSettings, default_base_model_cache
 
 OTHER_PROCESSES = ("TRAINER_", "DINOV2_", "CLIP_", "EXECUTOR", "KUBERNETES_")
 
@@ -21,7 +21,11 @@ class InferenceSettings(BaseModel):
     access: AccessSettings = AccessSettings()
     decoding: DecodingSettings = DecodingSettings()
     base_models: str = "toon-64"
-    """Allow-list of base models, by commas: `name` of a bundled one or `name=/folder`. The first is the default."""
+    """Allow-list of base models, by commas: `name` of a bundled one, `name=/folder`, or `name=bucket:prefix` for one
+    that lies in the bucket (docs/base-models.md). The first is the default."""
+    base_model_cache: Path = Field(default_factory=default_base_model_cache)
+    """Where base models from the bucket are kept, and those whose one checkpoint was brought into parts. Shared by all
+    processes of this machine; may be deleted while none runs. Untouched where the list has neither."""
     inference_address: Address = "127.0.0.1:50052"
     """Where to serve."""
     inference_health_address: Address = "127.0.0.1:50062"

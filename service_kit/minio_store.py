@@ -9,6 +9,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -37,6 +38,15 @@ _POOL_SIZE = 32
 _ATTEMPTS = 5
 _PAUSE_S = 0.2
 _FORBIDDEN_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"}
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """What a listing says of an object."""
+
+    key: str
+    size_bytes: int
+    etag: str
 
 
 class MinioStore:
@@ -129,6 +139,30 @@ class MinioStore:
                 # Stores differ in whether `start_after` holds back the folder that it names.
                 if entry.is_dir and entry.object_name > after:
                     yield entry.object_name
+
+    def listing(self, prefix: str) -> Iterator[ListedObject]:
+        """All objects whose keys have the prefix, in order."""
+        with _store_errors(prefix):
+            for entry in self._client.list_objects(self._bucket, prefix=prefix, recursive=True):
+                yield ListedObject(entry.object_name, entry.size, entry.etag.strip('"'))
+
+    def get_part(self, key: str, etag: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset` of an object that still has `etag`. Raises ObjectMissing, ObjectChanged."""
+        condition: dict[str, str | list[str] | tuple[str]] = {"If-Match": f'"{etag}"'}
+        with _store_errors(key):
+            try:
+                response = self._client.get_object(self._bucket, key, offset, length, request_headers=condition)
+            except S3Error as error:
+                if error.code == "PreconditionFailed":
+                    raise ObjectChanged(key) from error
+                raise
+            try:
+                body = bytes(response.read())
+            finally:
+                response.release_conn()
+        if len(body) != length:
+            raise StoreUnavailable(f"{key}: {len(body)} bytes came from {offset}; asked were {length}")
+        return body
 
     def clock_ahead_s(self) -> float | None:
         """How far the store's clock is ahead of ours, in whole seconds; None where it does not say."""

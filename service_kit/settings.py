@@ -62,6 +62,11 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+def default_base_model_cache() -> Path:
+    """Where fetched and converted base models lie where nobody says."""
+    return Path.home() / ".cache" / "personae" / "base-models"
+
+
 class StoreSettings(BaseModel):
     """Where the bucket is."""
 

@@ -7,8 +7,11 @@ from datetime import UTC, datetime
 
 from base_models.catalog import CatalogError, read_allow_list
 from base_models.prompt_tokens import PromptTokens
+from base_models.single_file import ready
 from personae.v1 import trainer_pb2, trainer_pb2_grpc
 from service_kit.access import open_access
+from service_kit.bucket_folders import with_bucket_folders
+from service_kit.folder_cache import FolderCache
 from service_kit.logs import configure_logs
 from service_kit.metrics import ServiceMetrics
 from service_kit.observed_store import ObservedStore
@@ -44,10 +47,6 @@ async def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     configure_logs()
     settings = read_settings(TrainerSettings, os.environ, OTHER_PROCESSES)
-    try:
-        base_models = read_allow_list(settings.base_models.split(","))
-    except CatalogError as error:
-        raise StartError(f"{PREFIX}BASE_MODELS: {error}") from error
     endpoint = Endpoint(
         address=settings.trainer_address,
         variable=f"{PREFIX}TRAINER_ADDRESS",
@@ -60,6 +59,12 @@ async def main() -> None:
     template = _job_template(settings) if settings.executor == "kubernetes" else None
     access = open_access(settings.access)
     check_ports(endpoint)
+    cache = FolderCache(settings.base_model_cache)
+    allowed = await with_bucket_folders(settings.base_models.split(","), settings.store, cache)
+    try:
+        base_models = ready(read_allow_list(allowed), cache.folder)
+    except CatalogError as error:
+        raise StartError(f"{PREFIX}BASE_MODELS: {error}") from error
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     # Reading the tokenizers takes seconds, which the first CreateTraining shall not wait for.
     connected, tokens = await asyncio.gather(

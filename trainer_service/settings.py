@@ -8,7 +8,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from base_models.likeness.model_folder import ModelFolderError, ModelType, read_model_folder
 from service_kit.decoder import DecodingSettings
-from service_kit.settings import PREFIX, AccessSettings, Address, AddressOrNone, File, StoreSettings, variables
+from service_kit.settings import (
+    PREFIX,
+    AccessSettings,
+    Address,
+    AddressOrNone,
+    File,
+    StoreSettings,
+    default_base_model_cache,
+    variables,
+)
 
 OTHER_PROCESSES = ("INFERENCE_",)
 
@@ -55,6 +64,8 @@ class WorkerSettings(BaseModel):
     store: StoreSettings = StoreSettings()
     base_models: str = "toon-64"
     """As for the trainer service."""
+    base_model_cache: Path = Field(default_factory=default_base_model_cache)
+    """As for the trainer service."""
     judges: JudgeSettings = JudgeSettings()
     trainer_stage_patience: StagePatience = 1.0
     """As for the trainer service."""
@@ -80,7 +91,12 @@ class TrainerSettings(BaseModel):
     store: StoreSettings = StoreSettings()
     access: AccessSettings = AccessSettings()
     base_models: str = "toon-64"
-    """Allow-list, separated by commas: `name` of a bundled base model or `name=/folder`. The first is the default."""
+    """Allow-list, separated by commas: `name` of a bundled base model, `name=/folder`, or `name=bucket:prefix` for one
+    that lies in the bucket (docs/base-models.md). The first is the default."""
+    base_model_cache: Path = Field(default_factory=default_base_model_cache)
+    """Where base models from the bucket are kept, and those whose one checkpoint was brought into parts. Shared by all
+    processes of this machine, workers among them; may be deleted while none runs. Untouched where the list has
+    neither."""
     trainer_address: Address = "127.0.0.1:50051"
     """Where to serve."""
     trainer_health_address: Address = "127.0.0.1:50061"

@@ -9,6 +9,7 @@ the worker, and the others follow it.
 """
 
 import argparse
+import asyncio
 import json
 import logging
 import os
@@ -23,11 +24,15 @@ from datetime import UTC, datetime
 
 from base_models.catalog import CatalogError, read_allow_list
 from base_models.likeness.choice import judge_for
+from base_models.single_file import ready
+from service_kit.bucket_folders import with_bucket_folders
 from service_kit.errors import ResourceMissing
+from service_kit.folder_cache import FolderCache
 from service_kit.logs import configure_logs
 from service_kit.minio_store import open_store
 from service_kit.names import MalformedName, TrainingName
 from service_kit.observed_store import ObservedStore
+from service_kit.serving import StartError
 from service_kit.settings import SettingsError, read_settings
 from service_kit.store import StoreError
 from service_kit.traces import open_traces
@@ -53,9 +58,11 @@ def main() -> int:
             os.environ,
             others=("TRAINER_", "INFERENCE_", "DECODER_", "TLS_", "TOKENS_", "JWT_", "EXECUTOR", "KUBERNETES_"),
         )
-        base_models = read_allow_list(settings.base_models.split(","))
         store = open_store(settings.store)
-    except (SettingsError, CatalogError, ValueError) as error:
+        cache = FolderCache(settings.base_model_cache)
+        allowed = asyncio.run(with_bucket_folders(settings.base_models.split(","), settings.store, cache))
+        base_models = ready(read_allow_list(allowed), cache.folder)
+    except (SettingsError, StartError, CatalogError, ValueError) as error:
         sys.exit(f"cannot start: {error}")
     this = join()
     if this.num_processes > 1 and not arguments.training:
