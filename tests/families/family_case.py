@@ -26,7 +26,7 @@ class FamilyCase(ABC):
     adapted: Mapping[str, list[str]]
     """Layers that random adapters change, by part: all that a training may."""
     read_by_diffusers: Sequence[KeyNames] = ("diffusers",)
-    """The names of our exports that its `load_lora_weights` knows, also of a small copy: some of its converters have the
+    """The names of our exports that its `load_lora_weights` knows, of a small copy too: some of its converters have the
     published widths written into them."""
     negative_prompt: str = "blue"
     """Of guided pictures: one that its pipeline can be told."""
