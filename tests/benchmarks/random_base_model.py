@@ -25,13 +25,13 @@ _BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedu
 def write_stable_diffusion_15(folder: Path) -> None:
     """Write a diffusers folder shaped as Stable Diffusion 1.5 (860 million parameters in its UNet), for 512 pixels."""
     unet = {"block_out_channels": (320, 640, 1280, 1280), "attention_head_dim": 8}
-    _write_stable_diffusion(folder, unet, 64, _vae((128, 256, 512, 512), 32), _text(768, 12, 12, words=49408))
+    _write_stable_diffusion(folder, unet, 64, _vae((128, 256, 512, 512), 32), clip_text(768, 12, 12, words=49408))
 
 
 def write_tiny(folder: Path) -> None:
     """Write the same, small enough for any machine: for 64 pixels."""
     unet = {"block_out_channels": (8, 8, 16, 16), "attention_head_dim": 2, "layers_per_block": 1, "norm_num_groups": 4}
-    _write_stable_diffusion(folder, unet, 8, _vae((8, 8, 8, 8), 4), _text(16, 1, 2))
+    _write_stable_diffusion(folder, unet, 8, _vae((8, 8, 8, 8), 4), clip_text(16, 1, 2))
 
 
 def write_sdxl(folder: Path) -> None:
@@ -42,8 +42,8 @@ def write_sdxl(folder: Path) -> None:
         "transformer_layers_per_block": (1, 2, 10),
         "addition_time_embed_dim": 256,
     }
-    first = _text(768, 12, 12, words=49408)
-    second = _text(1280, 32, 20, words=49408, hidden_act="gelu")
+    first = clip_text(768, 12, 12, words=49408)
+    second = clip_text(1280, 32, 20, words=49408, hidden_act="gelu")
     _write_sdxl(folder, unet, 128, _vae((128, 256, 512, 512), 32), first, second)
 
 
@@ -56,10 +56,13 @@ def write_tiny_sdxl(folder: Path) -> None:
         "addition_time_embed_dim": 8,
         "norm_num_groups": 4,
     }
-    _write_sdxl(folder, unet, 8, _vae((8, 8, 8, 8), 4), _text(16, 3, 2), _text(24, 2, 2, hidden_act="gelu"))
+    _write_sdxl(folder, unet, 8, _vae((8, 8, 8, 8), 4), clip_text(16, 3, 2), clip_text(24, 2, 2, hidden_act="gelu"))
 
 
-def _text(width: int, layers: int, heads: int, words: int = _WORDS, hidden_act: str = "quick_gelu") -> CLIPTextConfig:
+def clip_text(
+    width: int, layers: int, heads: int, words: int = _WORDS, hidden_act: str = "quick_gelu"
+) -> CLIPTextConfig:
+    """Of a text encoder with this many words; the tokenizer knows only some."""
     return CLIPTextConfig(
         vocab_size=words,
         hidden_size=width,
@@ -85,7 +88,8 @@ def _vae(channels: tuple[int, ...], groups: int) -> dict[str, Any]:
     }
 
 
-def _tokenizer() -> CLIPTokenizer:
+def clip_tokenizer() -> CLIPTokenizer:
+    """The bundled base model's, for prompts of CLIP's length."""
     return CLIPTokenizer.from_pretrained(BUNDLED["toon-64"] / "tokenizer", model_max_length=_TOKENS)
 
 
@@ -96,7 +100,7 @@ def _write_stable_diffusion(
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL(**vae, sample_size=latents_size * 8, scaling_factor=0.18215),
         text_encoder=CLIPTextModel(text),
-        tokenizer=_tokenizer(),
+        tokenizer=clip_tokenizer(),
         unet=UNet2DConditionModel(**unet, sample_size=latents_size, cross_attention_dim=text.hidden_size),
         scheduler=DDIMScheduler(**_BETAS, clip_sample=False),
         safety_checker=None,
@@ -119,8 +123,8 @@ def _write_sdxl(
         vae=AutoencoderKL(**vae, sample_size=latents_size * 8, scaling_factor=0.13025, force_upcast=True),
         text_encoder=CLIPTextModel(first),
         text_encoder_2=CLIPTextModelWithProjection(second),
-        tokenizer=_tokenizer(),
-        tokenizer_2=_tokenizer(),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
         unet=UNet2DConditionModel(
             **unet,
             sample_size=latents_size,
