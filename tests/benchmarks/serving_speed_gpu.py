@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--waiting", type=int, help="requests, each for another adapter")
     parser.add_argument("--steps", type=int, help="of a request; default: the base model's")
     budget = parsed(parser, when_tiny={"rounds": 1, "seconds": 2.0, "waiting": 4, "steps": 2})
-    with running_on(budget, "Serving") as device:
+    with running_on(budget, "The speed of serving on a GPU") as device:
         for _, row, entry, scratch in written(budget):
             asyncio.run(_measure(row, entry, scratch, device, budget))
 

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="of a round")
     parser.add_argument("--training-steps", type=int, help="of the training that is taken apart")
     arguments = parsed(parser, when_tiny={"rounds": 1, "steps": 1, "training_steps": 2})
-    with running_on(arguments, "Training") as device:
+    with running_on(arguments, "The speed of training on a GPU") as device:
         for _, row, entry, scratch in written(arguments):
             _measure(row, entry, scratch, device, arguments)
 
