@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # glibc gives large blocks back after every training step and fetches them again; this has it keep them.
 CPU_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=268435456
+GPU_MEASUREMENTS = docs/measurements/$(shell date +%F)-gpu.md
 
 .DEFAULT_GOAL := help
 
@@ -34,9 +35,9 @@ bench: .venv/test ## Hold the speed of training and of serving against what diff
 	$(CPU_MEMORY) OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.training_speed
 	$(CPU_MEMORY) $(BIN)/python -m tests.benchmarks.serving_speed
 
-bench-gpu: .venv/test ## The same on a GPU, in the shapes of Stable Diffusion 1.5 and SDXL; skipped where there is none
-	$(BIN)/python -m tests.benchmarks.training_speed_gpu
-	$(BIN)/python -m tests.benchmarks.serving_speed_gpu
+bench-gpu: .venv/test ## The same on a GPU, in the shapes of SD1.5, SDXL and FLUX.1, into docs/measurements/; skipped without one
+	$(BIN)/python -m tests.benchmarks.training_speed_gpu --out $(GPU_MEASUREMENTS)
+	$(BIN)/python -m tests.benchmarks.serving_speed_gpu --out $(GPU_MEASUREMENTS)
 
 check: .venv/test .venv-protos/ready ## Format, lint, types, import rules, contract, stale generated code, file length
 	$(BIN)/ruff format --check .

@@ -74,7 +74,6 @@ def check(
     width = base_model.default_size if draft.width is None else draft.width
     height = base_model.default_size if draft.height is None else draft.height
     violations.check(1 <= steps <= MAX_STEPS, "steps", steps, f"1 to {MAX_STEPS}")
-    # The comparison is false for NaN too.
     _check_guidance(draft.negative_prompt, guidance_scale, base_model, violations)
     schedulers = base_model.traits.schedulers
     violations.check(scheduler in schedulers, "scheduler", scheduler, f"one of {', '.join(schedulers)}")
@@ -122,6 +121,16 @@ def check(
     )
 
 
+def max_guidance_scale(base_model: BaseModelEntry) -> float:
+    """The largest that a base model takes; 1 where it takes none."""
+    return 1.0 if base_model.guidance == "none" else MAX_GUIDANCE_SCALE
+
+
+def takes_negative_prompt(base_model: BaseModelEntry) -> bool:
+    """Whether a negative prompt has any effect: it is the other side of classifier-free guidance."""
+    return base_model.guidance == "classifier_free"
+
+
 def _check_adapters(draft: GenerationDraft, violations: Violations) -> tuple[WantedAdapter, ...]:
     violations.check(len(draft.adapters) <= MAX_ADAPTERS, "adapters", len(draft.adapters), f"at most {MAX_ADAPTERS}")
     wanted: list[WantedAdapter] = []
@@ -167,11 +176,11 @@ def _check_prompts(
 def _check_guidance(
     negative_prompt: str, guidance_scale: float, base_model: BaseModelEntry, violations: Violations
 ) -> None:
-    most = 1.0 if base_model.guidance == "none" else MAX_GUIDANCE_SCALE
+    most = max_guidance_scale(base_model)
     allowed = f"1 to {most:g}" if most > 1 else f"1, since {base_model.name} was distilled to draw without guidance"
     # The comparison is false for NaN too.
     violations.check(1 <= guidance_scale <= most, "guidance_scale", guidance_scale, allowed)
-    if negative_prompt and base_model.guidance != "classifier_free":
+    if negative_prompt and not takes_negative_prompt(base_model):
         violations.add(
             "negative_prompt",
             f"found one; allowed is none, since {base_model.name} draws without classifier-free guidance",

@@ -13,6 +13,7 @@ from inference_service.admission import Admission
 from inference_service.delivery import Delivery, FileFormat
 from inference_service.events import Accepted, Done, Event, FinishedImage, PreviewFile, Progress, Queued
 from inference_service.generation import AdapterDraft, GenerationDraft, GenerationRequest, PromptDraft
+from inference_service.generation_check import max_guidance_scale, takes_negative_prompt
 from inference_service.ledger import LedgerEntry
 from inference_service.served_adapters import Residency, ServedAdapter
 from inference_service.start_pictures import Start, StartDraft
@@ -212,6 +213,9 @@ def _base_model(base: ServedBaseModel) -> pb.ServedBaseModel:
         default_steps=entry.generation.steps,
         default_guidance_scale=entry.generation.guidance_scale,
         default_scheduler=_SCHEDULERS[entry.generation.scheduler],
+        schedulers=[_SCHEDULERS[scheduler] for scheduler in entry.traits.schedulers],
+        max_guidance_scale=max_guidance_scale(entry),
+        takes_negative_prompt=takes_negative_prompt(entry),
     )
 
 

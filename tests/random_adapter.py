@@ -16,25 +16,34 @@ TEXT_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
 def random_adapter(
-    modules: Mapping[str, Any], targets: Mapping[str, list[str]], seed: int, rank: int = 4, is_dora: bool = False
+    modules: Mapping[str, Any],
+    targets: Mapping[str, list[str]],
+    seed: int,
+    rank: int = 4,
+    is_dora: bool = False,
+    size: float = 0.1,
 ) -> bytes:
-    """An adapter file for modules of this kind; `targets` says, by prefix, which of their layers it changes."""
+    """An adapter file for modules of this kind; `targets` says, by prefix, which of their layers it changes.
+
+    size: standard deviation of its numbers. In layers of thousands, 0.1 drowns what the base model says.
+    """
     generator = torch.Generator().manual_seed(seed)
     parts = {
-        prefix: _random_part(modules[prefix], names, generator, rank, is_dora) for prefix, names in targets.items()
+        prefix: _random_part(modules[prefix], names, generator, rank, is_dora, size)
+        for prefix, names in targets.items()
     }
     return write_adapter(parts, scale=2.0)
 
 
 def _random_part(
-    module: Any, targets: list[str], generator: torch.Generator, rank: int, is_dora: bool
+    module: Any, targets: list[str], generator: torch.Generator, rank: int, is_dora: bool, size: float
 ) -> dict[str, torch.Tensor]:
     # Only names and shapes are wanted of peft, so nothing needs memory.
     with torch.device("meta"):
         configuration = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
         blank = inject_adapter_in_model(configuration, without_weights(module), "random")
     shapes = get_peft_model_state_dict(blank, adapter_name="random", save_embedding_layers=False)
-    part = {name: 0.1 * torch.randn(tensor.shape, generator=generator) for name, tensor in shapes.items()}
+    part = {name: size * torch.randn(tensor.shape, generator=generator) for name, tensor in shapes.items()}
     if is_dora:
         for name in [name.removesuffix(".lora_A.weight") for name in part if name.endswith(".lora_A.weight")]:
             part[f"{name}.lora_magnitude_vector"] = _random_magnitudes(module.get_submodule(name).weight, generator)

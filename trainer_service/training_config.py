@@ -133,6 +133,11 @@ def check_ranges(given: Given, entry: BaseModelEntry, field: str, violations: Vi
         fits = entry.min_size <= found <= entry.max_size and found % entry.size_step == 0
         allowed = f"a multiple of {entry.size_step} from {entry.min_size} to {entry.max_size} for {entry.name}"
         violations.check(fits, f"{field}.resolution", found, allowed)
+    rate, name = given.get("text_encoder_learning_rate"), f"{field}.text_encoder_learning_rate"
+    # Where it is out of range too, that is said already.
+    if isinstance(rate, int | float) and 0 < rate <= _RANGES["text_encoder_learning_rate"][1]:
+        allowed = f"0, since {entry.name} has no text encoder that adapters may change"
+        violations.check(len(entry.traits.adaptable) > 1, name, rate, allowed)
     steps, warmup_steps = given.get("steps"), given.get("warmup_steps")
     if isinstance(steps, int) and isinstance(warmup_steps, int):
         violations.check(warmup_steps <= steps, f"{field}.warmup_steps", warmup_steps, "at most `steps`")

@@ -54,6 +54,7 @@ from personae.resources import (
     Evaluation,
     ImageReport,
     ServedAdapter,
+    ServedBaseModel,
     TrainingPlan,
     TrainingRecord,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "Progress",
     "SampleReady",
     "ServedAdapter",
+    "ServedBaseModel",
     "ServerDefect",
     "StageStarted",
     "StateChanged",

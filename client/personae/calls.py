@@ -15,7 +15,16 @@ from personae import requests, routing, wire
 from personae.errors import InvalidRequest, Violation
 from personae.images import Image, ImageOrigin, MadeImage
 from personae.pictures import Picture, Sources
-from personae.resources import Adapter, Consent, Dataset, ExportedAdapter, ServedAdapter, TrainingPlan, TrainingRecord
+from personae.resources import (
+    Adapter,
+    Consent,
+    Dataset,
+    ExportedAdapter,
+    ServedAdapter,
+    ServedBaseModel,
+    TrainingPlan,
+    TrainingRecord,
+)
 from personae.v1 import dataset_pb2, inference_pb2, trainer_pb2
 from personae.vocabulary import AdapterFormat
 
@@ -182,6 +191,12 @@ def list_served_adapters(token: str) -> Call[Page[ServedAdapter]]:
         # Only the server that gave the token knows the next page.
         routing_key="ListServedAdapters",
     )
+
+
+def get_serving_info() -> Call[tuple[ServedBaseModel, ...]]:
+    """Asks which base models the inference server draws with."""
+    request = inference_pb2.GetServingInfoRequest()
+    return Call("GetServingInfo", request, lambda answer: tuple(map(wire.served_base_model, answer.base_models)))
 
 
 def export_adapter(name: str, adapter_format: AdapterFormat) -> Call[ExportedAdapter]:

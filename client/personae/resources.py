@@ -243,6 +243,30 @@ class ServedAdapter:
 
 
 @dataclass(frozen=True)
+class ServedBaseModel:
+    """A base model that an inference server draws with, and what can be asked of it."""
+
+    base_model: str
+    digest: str
+    """SHA-256 (hex) over its weight files."""
+    size_step: int
+    """Width and height are multiples of this, in pixels."""
+    min_size: int
+    max_size: int
+    default_size: int
+    max_prompt_tokens: int
+    default_steps: int
+    default_guidance_scale: float
+    default_scheduler: str
+    schedulers: tuple[str, ...]
+    """All that it can draw with."""
+    max_guidance_scale: float
+    """The smallest is 1; 1: it was distilled to draw without guidance."""
+    takes_negative_prompt: bool
+    """Where not, one that is given is refused."""
+
+
+@dataclass(frozen=True)
 class ExportedAdapter:
     """An adapter in another program's key names, ready to be downloaded."""
 

@@ -1,14 +1,14 @@
-"""The verbs of a Client about what the inference server holds in its memory."""
+"""The verbs of a Client about what the inference server holds in its memory and draws with."""
 
 from collections.abc import Iterator
 
 from personae import calls, requests
 from personae.connection import Connection, needed
-from personae.resources import Adapter, ServedAdapter
+from personae.resources import Adapter, ServedAdapter, ServedBaseModel
 
 
 class Serving:
-    """The part of `personae.Client` that brings adapters near and tells where they are."""
+    """The part of `personae.Client` that brings adapters near, and tells where they are and what can be asked."""
 
     project: str
     _inference: Connection | None
@@ -25,3 +25,7 @@ class Serving:
     def served_adapters(self) -> Iterator[ServedAdapter]:
         """The adapters of all projects that the inference server holds, the most recently used first."""
         return needed(self._inference, "inference").pages(calls.list_served_adapters)
+
+    def served_base_models(self) -> tuple[ServedBaseModel, ...]:
+        """The base models that the inference server draws with, its default first, and what can be asked of each."""
+        return needed(self._inference, "inference").ask(calls.get_serving_info())

@@ -217,6 +217,26 @@ def served_adapter(message: inference_pb2.ServedAdapter) -> resources.ServedAdap
     )
 
 
+def served_base_model(message: inference_pb2.ServedBaseModel) -> resources.ServedBaseModel:
+    """A base model that a server draws with."""
+    scheduler = inference_pb2.Scheduler.DESCRIPTOR
+    return resources.ServedBaseModel(
+        base_model=message.base_model,
+        digest=message.digest,
+        size_step=message.size_step,
+        min_size=message.min_size,
+        max_size=message.max_size,
+        default_size=message.default_size,
+        max_prompt_tokens=message.max_prompt_tokens,
+        default_steps=message.default_steps,
+        default_guidance_scale=message.default_guidance_scale,
+        default_scheduler=word(scheduler, message.default_scheduler),
+        schedulers=tuple(word(scheduler, number) for number in message.schedulers),
+        max_guidance_scale=message.max_guidance_scale,
+        takes_negative_prompt=message.takes_negative_prompt,
+    )
+
+
 def exported_adapter(message: trainer_pb2.ExportAdapterResponse) -> resources.ExportedAdapter:
     """An adapter in another program's key names."""
     return resources.ExportedAdapter(message.adapter, artifact(message.artifact), artifact(message.model_card))

@@ -9,20 +9,18 @@ plain pipeline's pictures. Then they take turns. Every figure is a ratio within 
 
 import argparse
 import asyncio
-import contextlib
 import statistics
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
 
 import torch
 
 from base_models.catalog import BUNDLED, BaseModelEntry, describe
 from base_models.pipelines import adaptable_modules, load_pipeline
 from tests.benchmarks.interleaving import hardware, spread
-from tests.benchmarks.serving_contestants import Contestant, adapter_name, over_the_wire, running_services
+from tests.benchmarks.printing import printing_to
+from tests.benchmarks.serving_contestants import Contestant, adapter_name
 from tests.benchmarks.serving_engines.factories import FACTORIES, GROUPED, MOST_TOGETHER, OURS
 from tests.benchmarks.serving_equality import assert_equal, drawn_plainly, to_compare
 from tests.benchmarks.serving_latency import (
@@ -34,6 +32,7 @@ from tests.benchmarks.serving_latency import (
     together,
 )
 from tests.benchmarks.serving_load import Kind, distinct, identical, planned, power_law, uniform, zipf
+from tests.benchmarks.serving_over_the_wire import over_the_wire, running_services
 from tests.benchmarks.serving_throughput import held_against, measure_throughput, ratios, throughput_table
 from tests.benchmarks.serving_turns import one_by_one
 from tests.bucket_adapters import publish
@@ -183,30 +182,6 @@ def _run(budget: argparse.Namespace, folder: Path) -> None:
             asyncio.run(compare_and_measure(addresses))
 
 
-class _Both:
-    """Writes to two files."""
-
-    def __init__(self, *files: TextIO) -> None:
-        self._files = files
-
-    def write(self, text: str) -> int:
-        return max(file.write(text) for file in self._files)
-
-    def flush(self) -> None:
-        for file in self._files:
-            file.flush()
-
-
-@contextlib.contextmanager
-def printing_to(path: Path | None) -> Iterator[None]:
-    """What is printed goes into a file too, where one is named."""
-    if path is None:
-        yield
-        return
-    with path.open("w") as file, contextlib.redirect_stdout(_Both(sys.stdout, file)):  # type: ignore[type-var]
-        yield
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -217,7 +192,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of the usual request; default: the base model's")
     parser.add_argument("--cv", type=float, default=1.0, help="of the gaps between arrivals; more comes in bursts")
     parser.add_argument("--only", choices=("throughput", "latency"), help="one half; default: both")
-    parser.add_argument("--output", type=Path, help="a file for what is printed")
+    parser.add_argument("--output", type=Path, help="a file that what is printed is added to")
     budget = parser.parse_args()
     with printing_to(budget.output), tempfile.TemporaryDirectory() as name:
         _run(budget, Path(name))

@@ -50,6 +50,8 @@ class Flags:
     max_grad_norm: float = 1.0
     mixed_precision: str = "no"
     rank: int = 4
+    guidance_scale: float = 3.5
+    """Of the script for FLUX.1 alone."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,18 @@ class Dictated:
 
 
 class StockLoop:
-    """The script between its loading of the models and its saving of the layers; `step` takes one optimizer step."""
+    """The script between its loading of the models and its saving of the layers; `step` takes one optimizer step.
+
+    What follows `_endless` differs between the scripts.
+    """
+
+    network = "unet"
+    """The part that is trained."""
+
+    @staticmethod
+    def loaded_in(mixed_precision: str) -> torch.dtype:
+        """What the weights are loaded in."""
+        return torch.float32
 
     def __init__(
         self,
@@ -85,7 +98,7 @@ class StockLoop:
         departures: Departures,
         rate_of: Callable[[int], float] | None = None,
     ) -> None:
-        """pipeline: float32, frozen, on its device, without an adapter. rate_of: of the rate, by finished steps."""
+        """pipeline: frozen, on its device, without an adapter. rate_of: of the rate, by finished steps."""
         self._flags, self._departures = flags, departures
         # accelerate has one precision for a process, which the peer's loop may have set; who comes last decides it.
         AcceleratorState._reset_state(reset_partial_state=False)
@@ -94,13 +107,13 @@ class StockLoop:
             mixed_precision=flags.mixed_precision,
             cpu=pipeline.device.type == "cpu",
         )
-        self._pipeline, self._vae, unet = pipeline, pipeline.vae, pipeline.unet
-        self._noise = DDPMScheduler.from_config(pipeline.scheduler.config)
+        self._pipeline, self._vae, network = pipeline, pipeline.vae, pipeline.components[self.network]
+        self._noise = self._scheduler(pipeline)
         self._pictures = self._read(Pictures(files, prompts, pipeline.tokenizer, flags))
         if departures.channels_last:
-            unet.to(memory_format=torch.channels_last)
+            network.to(memory_format=torch.channels_last)
         torch.manual_seed(seed)
-        unet.add_adapter(
+        network.add_adapter(
             LoraConfig(
                 r=flags.rank,
                 lora_alpha=flags.rank,
@@ -108,7 +121,7 @@ class StockLoop:
                 target_modules=list(departures.targets),
             )
         )
-        self.parameters = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
             self.parameters,
             lr=flags.learning_rate,
@@ -129,10 +142,10 @@ class StockLoop:
             if rate_of is not None
             else get_scheduler(flags.lr_scheduler, optimizer=optimizer, num_warmup_steps=flags.lr_warmup_steps)
         )
-        self._unet, self._optimizer, loader, self._schedule = self._accelerator.prepare(
-            unet, optimizer, loader, schedule
+        self._network, self._optimizer, loader, self._schedule = self._accelerator.prepare(
+            network, optimizer, loader, schedule
         )
-        self._unet.train()
+        self._network.train()
         everything = _collated([self._pictures[row] for row in range(len(files))]) if departures.cached else None
         self._cache = self._encode(everything, sample=False) if everything is not None else None
         self._batches = self._endless(loader)
@@ -143,20 +156,16 @@ class StockLoop:
             batch = next(self._batches)
             latents_BCHW, conditioning = self._cached(batch) if self._cache else self._encode(batch, sample=True)
             noise_BCHW = torch.randn_like(latents_BCHW)
-            timesteps_B = torch.randint(
-                0, self._noise.config.num_train_timesteps, (len(latents_BCHW),), device=latents_BCHW.device
-            ).long()
+            timesteps_B = self._draw_timesteps(latents_BCHW)
         else:
             batch = _collated([self._pictures[row] for row in dictated.rows])
             latents_BCHW, conditioning = self._encode(batch, sample=False)
-            noise_BCHW = dictated.noise_BCHW.to(latents_BCHW.device)
+            noise_BCHW = dictated.noise_BCHW.to(latents_BCHW)
             timesteps_B = dictated.timesteps_B.to(latents_BCHW.device)
-        with self._accelerator.accumulate(self._unet):
-            noisy_BCHW = self._noise.add_noise(latents_BCHW, noise_BCHW, timesteps_B)
+        with self._accelerator.accumulate(self._network):
+            noisy_BCHW = self._add_noise(latents_BCHW, noise_BCHW, timesteps_B)
             predicted_BCHW = self._predict(noisy_BCHW, timesteps_B, conditioning)
-            target_BCHW = noise_BCHW
-            if self._noise.config.prediction_type == "v_prediction":
-                target_BCHW = self._noise.get_velocity(latents_BCHW, noise_BCHW, timesteps_B)
+            target_BCHW = self._target(latents_BCHW, noise_BCHW, timesteps_B)
             loss = functional.mse_loss(predicted_BCHW.float(), target_BCHW.float(), reduction="mean")
             self._accelerator.backward(loss)
             if self._accelerator.sync_gradients:
@@ -170,6 +179,23 @@ class StockLoop:
         while True:
             yield from loader
 
+    def _scheduler(self, pipeline: Pipeline) -> Any:
+        return DDPMScheduler.from_config(pipeline.scheduler.config)
+
+    def _draw_timesteps(self, latents_BCHW: Tensor) -> Tensor:
+        most = self._noise.config.num_train_timesteps
+        return torch.randint(0, most, (len(latents_BCHW),), device=latents_BCHW.device).long()
+
+    def _add_noise(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
+        noisy_BCHW: Tensor = self._noise.add_noise(latents_BCHW, noise_BCHW, timesteps_B)
+        return noisy_BCHW
+
+    def _target(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
+        if self._noise.config.prediction_type != "v_prediction":
+            return noise_BCHW
+        velocity_BCHW: Tensor = self._noise.get_velocity(latents_BCHW, noise_BCHW, timesteps_B)
+        return velocity_BCHW
+
     def _read(self, pictures: "Pictures") -> Any:
         return pictures
 
@@ -181,7 +207,9 @@ class StockLoop:
         return {"prompt_BTD": self._pipeline.text_encoder(tokens_BT, return_dict=False)[0]}
 
     def _predict(self, noisy_BCHW: Tensor, timesteps_B: Tensor, conditioning: dict[str, Tensor]) -> Tensor:
-        predicted_BCHW: Tensor = self._unet(noisy_BCHW, timesteps_B, conditioning["prompt_BTD"], return_dict=False)[0]
+        predicted_BCHW: Tensor = self._network(noisy_BCHW, timesteps_B, conditioning["prompt_BTD"], return_dict=False)[
+            0
+        ]
         return predicted_BCHW
 
     def _latents(self, batch: dict[str, Tensor], sample: bool) -> Tensor:

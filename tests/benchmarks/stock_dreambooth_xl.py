@@ -65,7 +65,7 @@ class StockLoopXL(StockLoop):
             "time_ids": self._time_ids_6.repeat(len(noisy_BCHW), 1),
             "text_embeds": conditioning["pooled_BD"],
         }
-        predicted_BCHW: Tensor = self._unet(
+        predicted_BCHW: Tensor = self._network(
             noisy_BCHW, timesteps_B, conditioning["prompt_BTD"], added_cond_kwargs=told, return_dict=False
         )[0]
         return predicted_BCHW

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 TRAINING_GPU, SERVING, SERVING_GPU = (
     f"tests.benchmarks.{name}" for name in ("training_speed_gpu", "serving_speed", "serving_speed_gpu")
 )
+MODELS = ("sd15", "sdxl", "flux")
 SERVING_TABLES = ("| load_lora_weights |", "| set_adapters |", "| grouped by adapter |", "| ours |", "at least 100.00%")
 
 
@@ -34,20 +35,53 @@ def test_without_a_gpu_its_bench_says_so(module: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["sd15", "sdxl"])
-def test_the_bench_of_the_gpu_compares_losses_and_times_both_loops_and_a_training(model: str) -> None:
-    said = bench(TRAINING_GPU, "--tiny", "--only", model, "--rounds", "1", "--steps", "1", "--training-steps", "2")
-    assert f"## {model}\n" in said
-    for part in ("step 10: stock", "apart", "| stock |", "| ours |", "stock takes", "| steps |", "| in all |"):
-        assert part in said
+def test_the_bench_of_the_gpu_compares_losses_and_times_both_loops_and_a_training(tmp_path: Path) -> None:
+    output = tmp_path / "said.md"
+    said = bench(TRAINING_GPU, "--tiny", "--out", str(output))
+    parts = (
+        "- step 10: stock",
+        "apart, of 0.001 allowed",
+        "| stock |",
+        "| ours |",
+        "samples/s",
+        "(MFU)",
+        "GiB",
+        "| in all |",
+    )
+    for model in MODELS:
+        found = said.partition(f"## {model}\n")[2].partition("\n## ")[0]
+        assert [part for part in parts if part not in found] == []
+    assert output.read_text() == said
+    assert "diffusers 0." in said
 
 
 @pytest.mark.slow
-def test_the_serving_bench_of_the_gpu_compares_pictures_and_times_all_engines() -> None:
-    budget = ("--rounds", "1", "--seconds", "10", "--waiting", "4", "--adapters", "4", "--steps", "2")
-    said = bench(SERVING_GPU, "--tiny", *budget)
-    for part in (*SERVING_TABLES, "times set_adapters: "):
-        assert part in said
+def test_the_serving_bench_of_the_gpu_compares_pictures_and_times_both_engines(tmp_path: Path) -> None:
+    output, models = tmp_path / "said.md", tmp_path / "models"
+    said = bench(SERVING_GPU, "--tiny", "--out", str(output), "--models", str(models))
+    parts = (
+        "at least 100.00%",
+        "Without adapters:",
+        "another adapter:",
+        "| plain diffusers |",
+        "| ours |",
+        "(MFU)",
+        "GiB",
+    )
+    for model in MODELS:
+        found = said.partition(f"## {model}\n")[2].partition("\n## ")[0]
+        assert [part for part in parts if part not in found] == []
+    assert output.read_text() == said
+    assert sorted(path.name for path in models.iterdir()) == sorted(f"{model}-tiny" for model in MODELS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [TRAINING_GPU, SERVING_GPU])
+def test_the_bench_of_the_gpu_needs_no_object_store_and_no_grpc(module: str) -> None:
+    without = "import sys; sys.modules.update(grpc=None, minio=None)"
+    command = [sys.executable, "-c", f"{without}; import {module}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow

@@ -5,11 +5,11 @@ from collections.abc import AsyncGenerator
 from personae import calls, requests
 from personae.aio.connection import Connection
 from personae.connection import needed
-from personae.resources import Adapter, ServedAdapter
+from personae.resources import Adapter, ServedAdapter, ServedBaseModel
 
 
 class Serving:
-    """The part of `personae.aio.Client` that brings adapters near and tells where they are."""
+    """The part of `personae.aio.Client` that brings adapters near, and tells where they are and what can be asked."""
 
     project: str
     _inference: Connection | None
@@ -27,3 +27,7 @@ class Serving:
     def served_adapters(self) -> AsyncGenerator[ServedAdapter, None]:
         """The adapters of all projects that the inference server holds, the most recently used first."""
         return needed(self._inference, "inference").pages(calls.list_served_adapters)
+
+    async def served_base_models(self) -> tuple[ServedBaseModel, ...]:
+        """The base models that the inference server draws with, its default first, and what can be asked of each."""
+        return await needed(self._inference, "inference").ask(calls.get_serving_info())

@@ -17,6 +17,7 @@ from personae.cli.doctor import doctor
 from personae.cli.generating import generate
 from personae.cli.importing import import_adapter
 from personae.cli.machine import demo, up
+from personae.cli.models import models
 from personae.cli.outcomes import EXIT_CODES
 from personae.cli.reports import report
 from personae.cli.settings import KEYS
@@ -54,6 +55,7 @@ _add(watch)
 _add(report)
 _add(generate)
 _add(compare)
+_add(models)
 _add(adapters)
 _add(export)
 _add(import_adapter, "import")

@@ -163,13 +163,21 @@ class GenerateRequest(google.protobuf.message.Message):
     images_per_prompt: builtins.int
     """Images for each prompt that names no seeds, 1 to 64. Default: 1. At most 256 images in one request."""
     negative_prompt: builtins.str
-    """What to avoid, for all prompts. Default: empty."""
+    """What to avoid, for all prompts. Default: empty. Only classifier-free guidance heeds it: a base model without that (FLUX.1)
+    takes none, which its `takes_negative_prompt` says, and one that is given is refused with INVALID_ARGUMENT.
+    """
     guidance_scale: builtins.float
-    """Classifier-free guidance scale (Ho and Salimans 2022), 1 (off) to 30. Default: the base model's."""
+    """How closely the prompt is followed, from 1 to the base model's `max_guidance_scale`; beyond that it is refused with
+    INVALID_ARGUMENT. Stable Diffusion and SDXL: classifier-free guidance (Ho and Salimans 2022), where every step predicts
+    twice, and 1 is off. FLUX.1 dev: a number that the network was distilled to be told; it costs nothing. FLUX.1 schnell:
+    distilled to draw without, so 1 alone. Default: the base model's.
+    """
     steps: builtins.int
     """Denoising steps, 1 to 150. Default: the base model's."""
     scheduler: global___Scheduler.ValueType
-    """How the noise is removed. Default: the base model's."""
+    """How the noise is removed; one of the base model's `schedulers`, any other is refused with INVALID_ARGUMENT. Models with a
+    UNet know all, those with a transformer (FLUX.1) EULER alone. Default: the base model's.
+    """
     width: builtins.int
     """Width in pixels; a multiple of the base model's size step within its limits (GetServingInfo). Default: the base model's."""
     height: builtins.int
@@ -797,6 +805,9 @@ class ServedBaseModel(google.protobuf.message.Message):
     DEFAULT_STEPS_FIELD_NUMBER: builtins.int
     DEFAULT_GUIDANCE_SCALE_FIELD_NUMBER: builtins.int
     DEFAULT_SCHEDULER_FIELD_NUMBER: builtins.int
+    SCHEDULERS_FIELD_NUMBER: builtins.int
+    MAX_GUIDANCE_SCALE_FIELD_NUMBER: builtins.int
+    TAKES_NEGATIVE_PROMPT_FIELD_NUMBER: builtins.int
     base_model: builtins.str
     """Its name on the operator's allow-list."""
     digest: builtins.str
@@ -817,6 +828,14 @@ class ServedBaseModel(google.protobuf.message.Message):
     """Default guidance scale."""
     default_scheduler: global___Scheduler.ValueType
     """Default scheduler."""
+    max_guidance_scale: builtins.float
+    """The largest guidance scale that it takes; the smallest is 1. 1: it was distilled to draw without guidance."""
+    takes_negative_prompt: builtins.bool
+    """Whether it heeds a negative prompt; where not, one that is given is refused."""
+    @property
+    def schedulers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___Scheduler.ValueType]:
+        """The schedulers that it can draw with, the default among them."""
+
     def __init__(
         self,
         *,
@@ -830,8 +849,11 @@ class ServedBaseModel(google.protobuf.message.Message):
         default_steps: builtins.int = ...,
         default_guidance_scale: builtins.float = ...,
         default_scheduler: global___Scheduler.ValueType = ...,
+        schedulers: collections.abc.Iterable[global___Scheduler.ValueType] | None = ...,
+        max_guidance_scale: builtins.float = ...,
+        takes_negative_prompt: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["base_model", b"base_model", "default_guidance_scale", b"default_guidance_scale", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "digest", b"digest", "max_prompt_tokens", b"max_prompt_tokens", "max_size", b"max_size", "min_size", b"min_size", "size_step", b"size_step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["base_model", b"base_model", "default_guidance_scale", b"default_guidance_scale", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "digest", b"digest", "max_guidance_scale", b"max_guidance_scale", "max_prompt_tokens", b"max_prompt_tokens", "max_size", b"max_size", "min_size", b"min_size", "schedulers", b"schedulers", "size_step", b"size_step", "takes_negative_prompt", b"takes_negative_prompt"]) -> None: ...
 
 global___ServedBaseModel = ServedBaseModel
 

@@ -1,4 +1,4 @@
-"""The contestants by name, each behind the engine's port."""
+"""The contestants by name, each behind the engine's port: those of `make bench`, and those of `make bench-gpu`."""
 
 from collections.abc import Callable
 
@@ -16,6 +16,7 @@ MOST_TOGETHER = 16
 """Images of one batch, for every contestant."""
 
 RELOADING, SET_ADAPTERS, GROUPED, OURS = "load_lora_weights", "set_adapters", "grouped by adapter", "ours"
+PLAIN = "plain diffusers"
 
 
 def _reloading(entry: BaseModelEntry, dtype: torch.dtype) -> CountingEngine:
@@ -31,8 +32,18 @@ def _grouped(entry: BaseModelEntry, dtype: torch.dtype) -> CountingEngine:
 
 
 def _ours(entry: BaseModelEntry, dtype: torch.dtype) -> CountingEngine:
+    return step_engine(entry, dtype, _SLOT_BYTES)
+
+
+def step_engine(entry: BaseModelEntry, dtype: torch.dtype, slot_bytes: int) -> StepEngine:
+    """Ours, with so much room for adapters on the device."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return StepEngine(entry, load_base_model(entry, device, dtype), MOST_TOGETHER, _SLOT_RANK, _SLOT_BYTES)
+    return StepEngine(entry, load_base_model(entry, device, dtype), MOST_TOGETHER, _SLOT_RANK, slot_bytes)
+
+
+def plain_diffusers(entry: BaseModelEntry, dtype: torch.dtype) -> CountingEngine:
+    """All adapters resident, `set_adapters` before each batch, and together whatever one call of the pipeline draws."""
+    return PipelineEngine(entry, dtype, MOST_TOGETHER, Resident, by_adapters)
 
 
 FACTORIES: dict[str, Callable[[BaseModelEntry, torch.dtype], CountingEngine]] = {

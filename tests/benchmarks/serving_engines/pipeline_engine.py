@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from diffusers.utils import logging as diffusers_logging
 
 from base_models.adapter_file import read_adapter
@@ -25,11 +30,17 @@ from inference_service.generation import GenerationRequest, ImageTask
 from tests.benchmarks.serving_engines.counters import Counted
 from tests.benchmarks.serving_engines.wardrobes import Wardrobe
 
-SCHEDULERS: dict[SchedulerName, type[Any]] = {
+_SCHEDULERS: dict[SchedulerName, type[Any]] = {
     "ddim": DDIMScheduler,
     "euler": EulerDiscreteScheduler,
     "dpm_solver_multistep": DPMSolverMultistepScheduler,
 }
+
+
+def scheduler_for(name: SchedulerName, published: Any) -> Any:
+    """diffusers' own; published: the configuration of the one that the base model came with."""
+    is_flow = published["_class_name"] == FlowMatchEulerDiscreteScheduler.__name__
+    return (FlowMatchEulerDiscreteScheduler if is_flow else _SCHEDULERS[name]).from_config(published)
 
 
 class _Abandoned(Exception):
@@ -86,7 +97,10 @@ class PipelineEngine:
         diffusers_logging.set_verbosity_error()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._pipeline: Any = load_pipeline(entry, device, dtype)
-        self._scheduler_config = self._pipeline.scheduler.config
+        if device.type == "cuda":
+            # As ours: a batch of large pictures at once would outgrow the device.
+            self._pipeline.vae.enable_slicing()
+        self._published_scheduler = dict(self._pipeline.scheduler.config)
         self._blank_modules = {
             prefix: without_weights(module) for prefix, module in adaptable_modules(self._pipeline).items()
         }
@@ -177,7 +191,7 @@ class PipelineEngine:
 
         tell_progress(0)
         self._wardrobe.dress(adapters)
-        self._pipeline.scheduler = SCHEDULERS[request.scheduler].from_config(self._scheduler_config)
+        self._pipeline.scheduler = scheduler_for(request.scheduler, self._published_scheduler)
         pictures = self._pipeline(
             prompt=[wanted.caller.request.prompts[wanted.task.prompt_index].text for wanted in batch],
             negative_prompt=[wanted.caller.request.negative_prompt for wanted in batch],

@@ -1,4 +1,4 @@
-"""The part of the fake inference service that holds adapters: two, on a page each."""
+"""The part of the fake inference service that says what it has: two adapters, on a page each, and one base model."""
 
 from personae.v1 import inference_pb2
 
@@ -19,6 +19,13 @@ class HeldAdapters:
         return inference_pb2.ListServedAdaptersResponse(
             adapters=[_in_memory(self.held[page], False)], next_page_token=following
         )
+
+    def GetServingInfo(self, request, context):
+        self.saw("GetServingInfo", request, context)
+        euler = inference_pb2.SCHEDULER_EULER
+        flux = inference_pb2.ServedBaseModel(base_model="flux", default_scheduler=euler, max_guidance_scale=1.0)
+        flux.schedulers.append(euler)
+        return inference_pb2.GetServingInfoResponse(base_models=[flux])
 
 
 def _in_memory(name: str, pinned: bool) -> inference_pb2.ServedAdapter:

@@ -38,6 +38,15 @@ def test_adapters_are_one_object_with_the_fields_of_the_class(told, trainer):
     assert listed["create_time"] == "1970-01-01T00:00:00+00:00"
 
 
+def test_base_models_are_one_object_with_the_fields_of_the_class(told, personae_command):
+    ((listed,),) = [answer["base_models"] for answer in told("models")]
+    assert listed.keys() == personae.ServedBaseModel.__dataclass_fields__.keys()
+    assert (listed["base_model"], listed["schedulers"]) == ("flux", ["euler"])
+    _, shown, _ = personae_command("models")
+    assert shown.splitlines()[1].split()[0] == "flux"
+    assert "none" in shown
+
+
 def test_files_are_told_by_their_paths(told, trainer, tmp_path):
     trainer.files |= {"exports/adapter": b"weights", "exports/card": b"# Micah"}
     assert told("adapters", "micah", "--download", tmp_path) == [{"path": str(tmp_path / "adapter.safetensors")}]

@@ -20,6 +20,7 @@ MESSAGES = [
     (evaluation_pb2.Evaluation, wire.evaluation, {}),
     (trainer_pb2.ExportAdapterResponse, wire.exported_adapter, {}),
     (inference_pb2.ServedAdapter, wire.served_adapter, {}),
+    (inference_pb2.ServedBaseModel, wire.served_base_model, {}),
     (
         trainer_pb2.CreateTrainingResponse,
         wire.training_plan,

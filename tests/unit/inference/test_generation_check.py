@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from base_models.catalog import BaseModelEntry
+from base_models.traits.family_traits import GuidanceName
 from inference_service.generation import (
     MAX_SEED,
     AdapterDraft,
@@ -101,6 +102,48 @@ def test_every_field_has_its_bounds(toon: BaseModelEntry, field: str, good: list
         _check(toon, **{field: value})
     for value in bad:
         assert _wrong_fields(toon, **{field: value}) == [field]
+
+
+def _of_flux(toon: BaseModelEntry, guidance: GuidanceName) -> BaseModelEntry:
+    defaults = replace(toon.generation, scheduler="euler", guidance_scale=3.5 if guidance == "embedded" else 1.0)
+    return replace(toon, name="flux", pipeline="FluxPipeline", guidance=guidance, generation=defaults)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "good", "bad"), [("embedded", [1.0, 3.5, 30.0], [0.99, 30.1, math.nan]), ("none", [1.0], [0.5, 1.01])]
+)
+def test_a_distilled_model_takes_a_guidance_scale_only_where_it_is_told_one(
+    toon: BaseModelEntry, guidance: GuidanceName, good: list[float], bad: list[float]
+) -> None:
+    flux = _of_flux(toon, guidance)
+    assert _check(flux).guidance_scale == flux.generation.guidance_scale
+    assert [_check(flux, guidance_scale=scale).guidance_scale for scale in good] == good
+    for scale in bad:
+        assert _wrong_fields(flux, guidance_scale=scale) == ["guidance_scale"]
+
+
+def test_a_scale_that_does_nothing_is_refused_with_the_reason(toon: BaseModelEntry) -> None:
+    with pytest.raises(InvalidRequest, match=r"found 3\.5; allowed is 1, since flux was distilled to draw without"):
+        _check(_of_flux(toon, "none"), guidance_scale=3.5)
+
+
+@pytest.mark.parametrize("guidance", ["embedded", "none"])
+def test_what_a_transformer_cannot_do_is_refused_at_once(toon: BaseModelEntry, guidance: GuidanceName) -> None:
+    flux = _of_flux(toon, guidance)
+    assert _check(flux, scheduler="euler").scheduler == "euler"
+    asked = {"negative_prompt": "blue", "scheduler": "ddim", "steps": 0}
+    with pytest.raises(InvalidRequest) as caught:
+        _check(flux, **asked)
+    said = {violation.field: violation.description for violation in caught.value.violations}
+    assert said["negative_prompt"] == ("found one; allowed is none, since flux draws without classifier-free guidance")
+    assert said["scheduler"] == "found 'ddim'; allowed is one of euler"
+    assert set(said) == set(asked)
+
+
+def test_a_told_scale_costs_nothing(toon: BaseModelEntry) -> None:
+    # One pass a step, and two for encoding and decoding; classifier-free guidance takes two a step.
+    assert _check(_of_flux(toon, "embedded"), max_cost=22, guidance_scale=30.0).steps == 20
+    assert "guidance_scale" in _wrong_fields(toon, max_cost=41)
 
 
 def test_an_unknown_file_format_is_refused(toon: BaseModelEntry) -> None:

@@ -198,5 +198,11 @@ def test_serving_info_says_what_can_be_asked(tmp_path: Path) -> None:
         assert (base.size_step, base.min_size, base.max_size, base.default_size) == (16, 32, 128, 64)
         assert (base.max_prompt_tokens, base.default_steps, base.default_guidance_scale) == (38, 20, 3.0)
         assert base.default_scheduler == pb.SCHEDULER_DDIM
+        assert list(base.schedulers) == [
+            pb.SCHEDULER_DDIM,
+            pb.SCHEDULER_EULER,
+            pb.SCHEDULER_DPM_SOLVER_MULTISTEP,
+        ]
+        assert (base.max_guidance_scale, base.takes_negative_prompt) == (30.0, True)
 
     serve(tmp_path, scenario)

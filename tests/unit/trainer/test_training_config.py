@@ -1,9 +1,12 @@
 """What is decided where the caller says nothing, what is refused, and what a training is estimated to take."""
 
+from dataclasses import replace
+
 import pytest
 
 from base_models.catalog import BaseModelEntry, read_allow_list
-from service_kit.errors import Violations
+from base_models.traits import FAMILIES
+from service_kit.errors import Violation, Violations
 from trainer_service.estimating import Speed, estimate
 from trainer_service.training_config import Given, TrainingConfig, check_ranges, decide, training_prompt
 
@@ -16,9 +19,13 @@ def decided(given: Given | None = None, images: int = 16, entry: BaseModelEntry 
 
 
 def refused(given: Given) -> set[str]:
+    return {violation.field.removeprefix("config.") for violation in violated(given, ENTRY)}
+
+
+def violated(given: Given, entry: BaseModelEntry) -> list[Violation]:
     violations = Violations()
-    check_ranges(given, ENTRY, "config", violations)
-    return {violation.field.removeprefix("config.") for violation in violations.found}
+    check_ranges(given, entry, "config", violations)
+    return violations.found
 
 
 def test_sixteen_pictures_get_the_steps_that_the_base_model_names() -> None:
@@ -72,6 +79,21 @@ def test_what_depends_on_another_choice_follows_it() -> None:
 )  # fmt: skip
 def test_every_violation_is_named_at_once(given: Given, fields: set[str]) -> None:
     assert refused(given) == fields
+
+
+def test_a_text_encoder_that_adapters_may_not_change_is_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = replace(ENTRY.traits, pipeline="AlonePipeline", adaptable=("transformer",))
+    monkeypatch.setitem(FAMILIES, "AlonePipeline", alone)
+    entry = replace(ENTRY, pipeline="AlonePipeline")
+    (found,) = violated({"text_encoder_learning_rate": 1e-5}, entry)
+    assert found.field == "config.text_encoder_learning_rate"
+    assert found.description == (
+        "found 1e-05; allowed is 0, since toon-64 has no text encoder that adapters may change"
+    )
+    assert violated({"text_encoder_learning_rate": 0.0}, entry) == []
+    # What is wrong anyway is not said twice.
+    assert len(violated({"text_encoder_learning_rate": 1.0}, entry)) == 1
+    assert violated({"text_encoder_learning_rate": 1e-5}, ENTRY) == []
 
 
 def test_a_template_loses_what_leads_to_a_caption_that_is_not_there() -> None:
