@@ -46,7 +46,7 @@ def checkpoint_of(entry: BaseModelEntry) -> Path:
         without = ", ".join(str(entry.folder / part) for part in parts_in_checkpoint(entry))
         listed = f"{len(found)} checkpoints ({', '.join(path.name for path in found)})" if found else "no checkpoint"
         raise CatalogError(
-            f"{entry.name}: {without} hold no safetensors weights, and {entry.folder} holds {listed}; allowed are "
+            f"{entry.name}: no safetensors weights are in {without}, and {entry.folder} holds {listed}; allowed are "
             "weights in every part's folder, or one checkpoint (*.safetensors) at the top for the parts without"
         )
     return found[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from personae.cli import store_findings, told
+from personae.cli import doctor, store_findings, told
 from tests.real_store import RealStore, free_ports
 
 
@@ -59,3 +59,23 @@ def test_wrong_settings_are_wrong_with_what_to_change(
     assert (found.check, found.verdict) == ("object store", "wrong")
     assert remedy in found.remedy
     assert found.found
+
+
+def test_base_models_in_the_bucket_are_there_or_wrong_with_what_to_change(real_store: RealStore) -> None:
+    files = {
+        "whole/model_index.json": b'{"_class_name": "FluxPipeline"}',
+        "whole/unet/w.safetensors": b"12345678" * 10**6,
+    }
+    for name, body in (files | {"half/unet/w.safetensors": b"", "empty/model_index.json": b"{}"}).items():
+        real_store.store.put(f"base-models/of-the-doctor/{name}", body)
+    allowed = "toon-64,a=bucket:base-models/of-the-doctor/whole,b=bucket:base-models/of-the-doctor/half"
+    allowed += ",c=bucket:base-models/of-the-doctor/empty,d=bucket:projects/x"
+    (_, local), (module, items) = doctor._examinations(allowed)
+    assert local == "toon-64"
+    with told.started(module, [items], real_store.environment()) as examination:
+        whole, half, empty, refused = doctor.model_findings(examination)
+    assert (whole.verdict, whole.found) == ("ok", "FluxPipeline, 8 MB in bucket:base-models/of-the-doctor/whole/")
+    assert "no model_index.json is among the 1 files" in half.found
+    assert "no safetensors weights are among the 1 files" in empty.found
+    assert "below projects/ is what callers own" in refused.found
+    assert {finding.verdict for finding in (half, empty, refused)} == {"wrong"}

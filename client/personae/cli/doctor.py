@@ -31,6 +31,7 @@ from personae.cli.terminal import beside_bars, err, out
 
 _MARKS = {"ok": "[green]✓[/green]", "warning": "[yellow]![/yellow]", "wrong": "[red]✗[/red]"}
 _BUNDLED = "toon-64"
+_ASK_THE_STORE = ("service_kit.bucket_examination",)
 
 
 def doctor(
@@ -92,15 +93,28 @@ def _of_the_checkout(root: Path, endpoint: str) -> Iterator[Finding]:
     # What takes seconds runs side by side.
     with ExitStack() as stack:
         device = stack.enter_context(told.started("base_models.device_report", [], {}))
-        models = stack.enter_context(told.started("base_models.examination", [allowed], {}))
+        # One that does not answer now is what the doctor is asked about.
+        settings = {"PERSONAE_S3_PATIENCE_S": "0"} | told.store_settings()
+        models = [
+            stack.enter_context(told.started(module, [items], settings if module in _ASK_THE_STORE else {}))
+            for module, items in _examinations(allowed)
+        ]
         if endpoint:
-            # One that does not answer now is what the doctor is asked about.
-            settings = {"PERSONAE_S3_PATIENCE_S": "0"} | told.store_settings()
             store = stack.enter_context(told.started("service_kit.verify_store", ["--quick"], settings))
         yield from machine_findings.machine(root)
         yield from device_findings(device)
-        yield from model_findings(models)
+        for examination in models:
+            yield from model_findings(examination)
         yield from store_findings.external(store, endpoint) if endpoint else [store_findings.local()]
+
+
+def _examinations(allowed: str) -> Iterator[tuple[str, str]]:
+    """The programs that know of base models, each with the entries of the list that it knows of."""
+    in_bucket = [item for item in allowed.split(",") if item.partition("=")[2].startswith("bucket:")]
+    local = [item for item in allowed.split(",") if item not in in_bucket]
+    for module, items in (("base_models.examination", local), ("service_kit.bucket_examination", in_bucket)):
+        if items:
+            yield module, ",".join(items)
 
 
 def device_findings(report: told.Telling) -> Iterator[Finding]:

@@ -92,12 +92,15 @@ def has_driver() -> bool:
 
 
 def base_model(told: Mapping[str, Any]) -> Finding:
-    """What `base_models.examination` said of one base model."""
+    """What `base_models.examination`, or that of the bucket, said of one base model."""
     check = f"base model {told['name']}"
     if told["problem"]:
-        remedy = "correct PERSONAE_BASE_MODELS (name, or name=/folder), or fetch the folder again"
+        remedy = "correct PERSONAE_BASE_MODELS (docs/base-models.md), or fetch the folder again"
         return Finding(check, "wrong", told["problem"], remedy)
-    return Finding(check, "ok", f"{told['pipeline']}, {told['size_bytes'] / 1e6:,.0f} MB in {told['folder']}")
+    found = f"{told['pipeline']}, {told['size_bytes'] / 1e6:,.0f} MB in {told['folder']}"
+    if told["to_convert_bytes"]:
+        found += f"; one checkpoint of {told['to_convert_bytes'] / 1e6:,.0f} MB, brought into parts at the first start"
+    return Finding(check, "ok", found)
 
 
 def _memory_bytes() -> int:

@@ -185,7 +185,13 @@ def test_base_models_are_whole_unknown_no_model_or_damaged(tmp_path):
     (damaged,) = models(f"mine={copy}")
     assert damaged.verdict == "wrong"
     assert f"{weights}: holds" in damaged.found
-    assert "text_encoder holds no safetensors weights" in damaged.found
+    assert f"no safetensors weights are in {copy / 'text_encoder'}" in damaged.found
+    weights.rename(copy / "toon.safetensors").write_bytes(
+        (BUNDLED["toon-64"] / "unet" / weights.name).read_bytes(),
+    )
+    (single,) = models(f"mine={copy}")
+    assert single.verdict == "ok"
+    assert "brought into parts at the first start" in single.found
 
 
 def test_torch_and_gpus():
