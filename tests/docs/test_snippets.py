@@ -14,6 +14,9 @@ ELSEWHERE = "README.md"
 NOT_RUN = {
     ("README.md", "make", "make demo"),
     ("README.md", "cluster", "kubectl apply --kustomize k8s/overlays/mine"),
+    ("docs/base-models.md", "base model", "hf download stabilityai/stable-diffusion-xl-base-1.0 --revision"),
+    ("docs/base-models.md", "base model", "aws s3 sync"),
+    ("docs/base-models.md", "base model", "hf download stabilityai/stable-diffusion-xl-base-1.0 --local-dir"),
     ("docs/deploy.md", "container engine", "make pin-images"),
     ("docs/deploy.md", "cluster", "kubectl create namespace personae"),
     ("docs/deploy.md", "cluster", "kubectl apply --kustomize k8s/overlays/mine"),

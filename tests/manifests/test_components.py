@@ -37,7 +37,21 @@ def trainings_as_jobs(folder: Path) -> list[Object]:
 
 def test_every_component_is_in_an_overlay_or_rendered_here() -> None:
     used = {Path(name).name for folder in OVERLAYS.iterdir() for name in declared(folder).get("components", [])}
-    assert used | ONLY_BY_HAND == {path.name for path in COMPONENTS.iterdir()}
+    assert used | ONLY_BY_HAND | {"base-model-cache"} == {path.name for path in COMPONENTS.iterdir()}
+
+
+def test_base_models_are_fetched_to_a_volume_of_every_pod_that_reads_them(tmp_path: Path) -> None:
+    (folder := tmp_path / "overlay").mkdir()
+    objects = overlay(folder, resources=[OVERLAYS / "production"], components=[COMPONENTS / "base-model-cache"])
+    assert_valid(objects)
+    pods = [Workload(found, objects, has_gpus=True) for found in of_kind(objects, "Deployment")]
+    assert {pod.name for pod in pods} >= SERVICES.keys()
+    for pod in (pod for pod in pods if pod.name in SERVICES):
+        assert_restricted(pod.deployment["spec"]["template"])
+        SERVICES[pod.name].settings_of(pod)
+        cache = pod.environment()["PERSONAE_BASE_MODEL_CACHE"]
+        (mount,) = (mount for mount in pod.server["volumeMounts"] if mount["mountPath"] == cache)
+        assert "readOnly" not in mount
 
 
 def test_the_alerts_are_those_of_the_documentation() -> None:
