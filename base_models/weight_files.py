@@ -22,9 +22,11 @@ def parts(entry: BaseModelEntry) -> dict[str, tuple[str, str]]:
     return {
         part: (kind[0], kind[1])
         for part, kind in index.items()
+        # Beside parts it holds settings, lists among them; a part that the pipeline is without is of no class.
         if isinstance(kind, list)
+        and len(kind) == 2
+        and all(isinstance(word, str) for word in kind)
         and part not in entry.traits.without
-        and kind[1] is not None
         and not kind[1].endswith(_WITHOUT_WEIGHTS)
     }
 

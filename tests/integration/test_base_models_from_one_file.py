@@ -59,15 +59,25 @@ def test_a_checkpoint_from_the_bucket_draws_what_its_folder_draws(
     assert drawn[0] == drawn[1]
     made = {path: path.lstat().st_mtime_ns for path in cache.rglob("*.safetensors")}
     assert len(made) == 4
-    with running_service("trainer_service", environment, tmp_path / "log"):
+    with running_service("trainer_service", environment | {"PERSONAE_TRAINER_WORKERS": "0"}, tmp_path / "log"):
         pass
+    worker = subprocess.run(
+        [sys.executable, "-m", "trainer_service.worker"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert worker.stdout == '{"ready": true}\n', worker.stderr
     assert {path: path.lstat().st_mtime_ns for path in cache.rglob("*.safetensors")} == made
 
 
 def pixels(address: str, base_model: str) -> bytes:
     with personae.Client(inference=address) as client:
         (image,) = client.generate("a hat", base_model=base_model, seeds=[1], steps=2)
-        return image.pil().tobytes()
+        return image.picture().tobytes()
 
 
 def test_a_conversion_whose_process_is_killed_ends_and_is_begun_anew(

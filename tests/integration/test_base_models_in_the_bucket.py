@@ -21,8 +21,8 @@ from tests.fetching_process import counting_store
 from tests.real_store import RealStore
 from tests.small_disk import SMALL_DISK_BYTES, small_disk
 
-# Three parts, in the store eight.
-_LARGE = bytes(range(256)) * (40 * 4096)
+# Two parts, in the store five.
+_LARGE = bytes(range(256)) * (24 * 4096)
 _FILES = {
     "model_index.json": b'{"_class_name": "StableDiffusionPipeline"}',
     "unet/config.json": b"{}",
@@ -108,7 +108,7 @@ def test_a_killed_fetch_leaves_no_folder_and_the_next_brings_only_what_is_missin
     assert [path.name for path in shelf.iterdir() if path.is_dir() and not path.name.startswith(".")] == []
     folder, parts = fetched(real_store, prefix, tmp_path)
     # The two small files had come.
-    assert parts == 3
+    assert parts == 2
     assert contents(folder) == _FILES
     assert fetched(real_store, prefix, tmp_path) == (folder, 0)
 
@@ -122,7 +122,7 @@ def test_of_processes_that_start_at_once_one_fetches_and_all_have_the_folder(
         fetching(real_store, prefix, tmp_path) as second,
     ):
         answers = [said(first), said(second)]
-    assert sorted(parts for _, parts in answers) == [0, 5]
+    assert sorted(parts for _, parts in answers) == [0, 4]
     (folder,) = {folder for folder, _ in answers}
     assert contents(folder) == _FILES
 
@@ -135,7 +135,7 @@ def test_a_file_that_was_damaged_is_fetched_again(real_store: RealStore, prefix:
         file.seek(1000)
         file.write(b"?")
     (folder / "unet" / "config.json").unlink()
-    assert fetched(real_store, prefix, tmp_path) == (folder, 4)
+    assert fetched(real_store, prefix, tmp_path) == (folder, 3)
     assert contents(folder) == _FILES
 
 

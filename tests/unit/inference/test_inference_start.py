@@ -33,6 +33,8 @@ def test_everything_wrong_with_the_environment_is_named() -> None:
 
 def test_a_base_model_that_is_not_there_stops_the_start_and_names_the_variable() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PERSONAE_")}
+    # Taken ports are what it would name first.
+    environment |= {f"PERSONAE_INFERENCE_{kind}ADDRESS": "127.0.0.1:0" for kind in ("", "HEALTH_", "METRICS_")}
     ended = subprocess.run(
         [sys.executable, "-m", "inference_service"],
         env=environment | {"PERSONAE_BASE_MODELS": "attacker/repo"},
