@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from service_kit.etag import proves
@@ -30,7 +30,7 @@ _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*/
 _OF_CALLERS = "projects"
 # Together they bound the memory that a fetch takes.
 _PART_BYTES, _PARTS_AT_ONCE = 16 * 1024**2, 8
-# Each of the store's own retries is made so often.
+# Of a part, beside what the store's own client asks again.
 _ATTEMPTS = 5
 # How often somebody may change the prefix while it is fetched.
 _ROUNDS = 5
@@ -164,8 +164,12 @@ class _Fetch:
 
             offsets = range(0, file.size_bytes, _PART_BYTES)
             for begun in range(0, len(offsets), _PARTS_AT_ONCE):
-                # A window at a time, so that what fails is not followed by the rest of the file.
-                list(threads.map(bring, offsets[begun : begun + _PARTS_AT_ONCE]))
+                # A window at a time, so that what fails is not followed by the rest of the file; and all of it, since
+                # nobody may write once the file is closed.
+                bringing = [threads.submit(bring, offset) for offset in offsets[begun : begun + _PARTS_AT_ONCE]]
+                wait(bringing)
+                for brought in bringing:
+                    brought.result()
             os.fsync(opened.fileno())
 
     def _part(self, file: ListedObject, offset: int) -> bytes:
@@ -202,8 +206,8 @@ def _is_as_fetched(path: Path, file: ListedObject) -> bool:
 
 
 def _stamp_ns(file: ListedObject) -> int:
-    """The time that a fetched file is given: the object's own, and in its nanoseconds which ETag it was."""
-    return int(file.modified.timestamp()) * 10**9 + int(_hash_of(file.etag), 16) % 10**9
+    """The time that a fetched file is given: it stands for the ETag, and lies years before any model."""
+    return 10**18 + int(_hash_of(file.etag), 16) % 10**17
 
 
 def _sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
@@ -47,7 +47,6 @@ class ListedObject:
     key: str
     size_bytes: int
     etag: str
-    modified: datetime
 
 
 class MinioStore:
@@ -145,7 +144,7 @@ class MinioStore:
         """All objects whose keys have the prefix, in order."""
         with _store_errors(prefix):
             for entry in self._client.list_objects(self._bucket, prefix=prefix, recursive=True):
-                yield ListedObject(entry.object_name, entry.size, entry.etag.strip('"'), entry.last_modified)
+                yield ListedObject(entry.object_name, entry.size, entry.etag.strip('"'))
 
     def get_part(self, key: str, etag: str, offset: int, length: int) -> bytes:
         """`length` bytes from `offset` of an object that still has `etag`. Raises ObjectMissing, ObjectChanged."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from service_kit.minio_store import MinioStore
-from service_kit.store import ObjectChanged, ObjectExists, StoreForbidden, StoreUnavailable
+from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, StoreForbidden, StoreUnavailable
 from tests.faults.happenings import answer_lost, lost, refused
 from tests.faults.store_proxy import Action, Exchange, Rule, StoreProxy, store_proxy
 from tests.real_store import RealStore, connect, free_ports
@@ -152,3 +152,21 @@ def test_a_missing_bucket_is_made_only_where_that_is_asked_for(real_store: RealS
 def test_an_endpoint_that_is_no_http_address_is_refused(endpoint: str) -> None:
     with pytest.raises(ValueError, match="allowed is http"):
         connect(endpoint)
+
+
+def test_a_listing_says_what_an_object_is_and_its_parts_come_only_while_it_is_that(
+    real_store: RealStore, prefix: str
+) -> None:
+    store, key = real_store.store, f"{prefix}folder/x"
+    store.put(key, b"0123456789")
+    (listed,) = store.listing(prefix)
+    assert (listed.key, listed.size_bytes, listed.etag) == (key, 10, store.get(key).etag)
+    assert store.get_part(key, listed.etag, 3, 4) == b"3456"
+    with pytest.raises(StoreUnavailable, match="3 bytes came from 7; asked were 4"):
+        store.get_part(key, listed.etag, 7, 4)
+    store.put(key, b"9876543210")
+    with pytest.raises(ObjectChanged):
+        store.get_part(key, listed.etag, 3, 4)
+    store.delete(key)
+    with pytest.raises(ObjectMissing):
+        store.get_part(key, listed.etag, 3, 4)

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from service_kit.serving import StartError
 from service_kit.store import ObjectChanged, StoreUnavailable
 
 _MIB = 1024**2
-_TIME = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 class StrangeStore:
@@ -30,8 +28,8 @@ class StrangeStore:
     def listing(self, prefix: str) -> Iterator[ListedObject]:
         self.listed += 1
         index = hashlib.md5(b"{}").hexdigest()
-        yield ListedObject(f"{prefix}model_index.json", 2, index, _TIME)
-        yield ListedObject(f"{prefix}unet/w.safetensors", 4, f"{self.listed:032d}", _TIME)
+        yield ListedObject(f"{prefix}model_index.json", 2, index)
+        yield ListedObject(f"{prefix}unet/w.safetensors", 4, f"{self.listed:032d}")
 
     def get_part(self, key: str, etag: str, offset: int, length: int) -> bytes:
         if key.endswith(".json"):
