@@ -2,12 +2,13 @@
 
 FOLDER is a diffusers folder with configurations; each PART of it gets its weights, by the names that diffusers' own
 single-file loader gives them, in the numbers that the checkpoint has. What is wrong is said in one line on standard
-output, with exit status 1. It ends when its standard input does: who asked for it has died.
+output, with exit status 1. With `--end-with-input` it ends when its standard input does: who asked for it has died.
 
 Its one rule: each part gets all tensors that its class has, in their shapes, and no other; nothing is guessed from the
 checkpoint, and no pickle is read.
 """
 
+import argparse
 import os
 import sys
 import threading
@@ -54,6 +55,8 @@ def convert(checkpoint: Path, folder: Path, wanted: list[str]) -> None:
     if quantised:
         raise NotConvertible(f"it is quantised ({quantised[0]}); allowed are float32, float16, bfloat16 and plain fp8")
     classes = parts(describe(checkpoint.stem, folder))
+    if unknown := [part for part in wanted if part not in classes]:
+        raise NotConvertible(f"{', '.join(unknown)}: no such part; there are {', '.join(classes)}")
     for part in wanted:
         library, class_name = classes[part]
         target = folder / part
@@ -154,13 +157,25 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+def main() -> None:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m base_models.checkpoint_conversion", description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("part", nargs="+")
+    parser.add_argument("--end-with-input", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.end_with_input:
+        threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     diffusers_logging.set_verbosity_error()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+        convert(arguments.checkpoint, arguments.folder, arguments.part)
     except (NotConvertible, CatalogError, OSError) as error:
         print(error)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

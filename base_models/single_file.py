@@ -70,7 +70,8 @@ def _fill(entry: BaseModelEntry, folder: Path) -> None:
 
 
 def _convert(name: str, checkpoint: Path, folder: Path, converted: list[str]) -> None:
-    command = [sys.executable, "-m", "base_models.checkpoint_conversion", str(checkpoint), str(folder), *converted]
+    command = [sys.executable, "-m", "base_models.checkpoint_conversion", "--end-with-input"]
+    command += [str(checkpoint), str(folder), *converted]
     # Its input stays open for as long as this process lives: it ends with us.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
