@@ -3,7 +3,6 @@
 Everything that a model's own files say is read from them; what they cannot say (good defaults) is its family's preset.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from base_models.traits.family_traits import (
     Reference,
     TrainingDefaults,
 )
+from base_models.weights_digest import weights_digest
 
 BUNDLED = {"toon-64": Path(__file__).parent / "toon_64"}
 
@@ -69,14 +69,8 @@ class BaseModelEntry:
         return found if found.name else replace(found, name=self.name, base_model_version=self.name)
 
     def digest(self) -> str:
-        """SHA-256 (hex) over the weight files and their relative paths. Reads them all."""
-        total = hashlib.sha256()
-        for path in sorted(self.folder.rglob("*.safetensors")):
-            with path.open("rb") as file:
-                total.update(
-                    f"{path.relative_to(self.folder)}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
-                )
-        return total.hexdigest()
+        """SHA-256 (hex) over the weight files and their relative paths. Reads those that changed since it last did."""
+        return weights_digest(self.folder)
 
 
 _PRESETS = {

@@ -7,6 +7,7 @@ Shapes: B batch, C channels, H/W height and width. Pixels are in [-1, 1].
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -28,10 +29,12 @@ class PipelineModel(ABC):
     def __init__(self, entry: BaseModelEntry, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         """Load weights of this dtype, but for the autoencoder's."""
         self.entry = entry
-        self.digest = entry.digest()
         self.device = device
-        self.pipeline = load_pipeline(entry, device, dtype)
-        self.pipeline.vae.float()
+        with ThreadPoolExecutor(1, thread_name_prefix="digest") as hashing:
+            # Beside the loading, so that a disk is read once for both.
+            digest = hashing.submit(entry.digest)
+            self.pipeline = load_pipeline(entry, device, {"default": dtype, "vae": torch.float32})
+            self.digest = digest.result()
         self.adaptable = adaptable_modules(self.pipeline)
         self.denoiser: Any = self.adaptable[entry.traits.denoiser]
         self.scheduler_config = dict(self.pipeline.scheduler.config)

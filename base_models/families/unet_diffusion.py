@@ -19,7 +19,7 @@ class UNetDiffusion(PipelineModel):
     """See BaseModel. A family adds what a prompt becomes, and how its UNet is told."""
 
     def __init__(self, entry: BaseModelEntry, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        """Load weights of this dtype. Training stores float32 and casts what it computes."""
+        """Load weights of this dtype, but for the autoencoder's."""
         super().__init__(entry, device, dtype)
         self.denoiser.to(memory_format=torch.channels_last)
         self._noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
