@@ -29,6 +29,7 @@ from trainer_service.journal import JournalWriter
 from trainer_service.lifecycle import Stage, State
 from trainer_service.training_record import MAX_FRUITLESS_TAKES, LeaseLost, TrainingRecord
 from trainer_service.training_store import TrainingStore
+from trainer_service.worker.autocast import weights_dtype
 from trainer_service.worker.evaluating import Candidate, evaluate_if_possible
 from trainer_service.worker.exit_code import ExitCode
 from trainer_service.worker.faults import TrainingFault, failure_of
@@ -86,7 +87,7 @@ class Workbench:
         """The loaded base model; only the latest stays loaded."""
         if entry.name not in self.bases:
             self.bases.clear()
-            self.bases[entry.name] = load_base_model(entry, self.device)
+            self.bases[entry.name] = load_base_model(entry, self.device, weights_dtype(entry.traits, self.device))
         return self.bases[entry.name]
 
 

@@ -46,7 +46,7 @@ class Sampler:
         config = self._record.config
         prompts = list(config.sample_prompts)
         try:
-            with quick(config, self._base.device):
+            with quick(self._base, config):
                 pixels_BCHW = self._base.generate(prompts, range(len(prompts)), config.resolution, check)
             for index, pixels_CHW in enumerate(pixels_BCHW.float().cpu()):
                 self._report(step, index, pixels_CHW)
