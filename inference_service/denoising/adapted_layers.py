@@ -93,7 +93,8 @@ class AdaptedLayers:
         updates: dict[str, list[_WholeUpdate]] = {}
         for garment in outfit:
             for name, (down, up, magnitudes) in _halves(garment, self.bank.layout).items():
-                base = self._layers[name].weight
+                # Where weights are offloaded, they lie in host memory now.
+                base = self._layers[name].weight.to(self.bank.values_SN.device)
                 updates.setdefault(name, []).append(_whole_update(base, down, up, garment.weight, magnitudes))
         return _WholeBatch(key_of(outfit), updates)
 
@@ -217,5 +218,5 @@ def _add_whole(layer: Any, x: Tensor, output: Tensor, update: _WholeUpdate) -> T
     if update.magnitude_ratio is None:
         return output + change
     # The bias is no part of the weight, so it is not scaled with it.
-    linear = output if bias is None else output - bias
+    linear = output if bias is None else output - bias.to(output.device)
     return output + (update.magnitude_ratio - 1) * linear + update.magnitude_ratio * change
