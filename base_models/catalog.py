@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from base_models.quantisation import QuantisationUnsupported, is_quantised
 from base_models.traits import FAMILIES
 from base_models.traits.family_traits import (
     Architecture,
@@ -53,6 +54,8 @@ class BaseModelEntry:
     reference: Reference
     judge: JudgeName | None
     """Its own judge of pictures; None: what the operator provides."""
+    is_quantised: bool = False
+    """Whether its denoiser's weights are: then all but the autoencoder is held in bfloat16."""
 
     @property
     def traits(self) -> FamilyTraits:
@@ -135,6 +138,9 @@ def describe(name: str, folder: Path) -> BaseModelEntry:
         sizes = traits.sizes(configs)
         preset = _PRESETS.get(name) or traits.preset(configs)
         guidance = traits.guidance(configs)
+        quantised = is_quantised(folder, traits.denoiser)
+    except QuantisationUnsupported as error:
+        raise CatalogError(f"{name}: {folder}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CatalogError(f"{name}: {folder} is not a diffusers folder: {type(error).__name__}: {error}") from error
     return BaseModelEntry(
@@ -154,6 +160,7 @@ def describe(name: str, folder: Path) -> BaseModelEntry:
         sample_scenes=preset.sample_scenes,
         reference=preset.reference,
         judge=preset.judge,
+        is_quantised=quantised,
     )
 
 

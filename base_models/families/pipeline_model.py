@@ -33,6 +33,9 @@ class PipelineModel(ABC):
         """Load weights of this dtype, but for the autoencoder's."""
         self.entry = entry
         self.device = device
+        if entry.is_quantised:
+            # What quantised layers compute in.
+            dtype = torch.bfloat16
         with ThreadPoolExecutor(1, thread_name_prefix="digest") as hashing:
             # Beside the loading, so that a disk is read once for both.
             digest = hashing.submit(entry.digest)
