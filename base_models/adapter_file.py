@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from base_models.adapter_rules import AdapterInvalid, adapter_header, check_dtypes, check_layers, layers_of
+from base_models.layer_weights import weight_shape
 
 
 def write_adapter(parts: Mapping[str, Mapping[str, Tensor]], scale: float) -> bytes:
@@ -45,7 +46,7 @@ def read_adapter(body: bytes, modules: Mapping[str, torch.nn.Module]) -> dict[st
         raise AdapterInvalid(f"not a safetensors file: {error}") from error
     # Norms and embeddings have weights too, but no LoRA. A layer that wears another adapter lies one level deeper.
     shapes = {
-        f"{prefix}.{name.removesuffix('.base_layer')}": tuple(layer.weight.shape)
+        f"{prefix}.{name.removesuffix('.base_layer')}": weight_shape(layer)
         for prefix, module in modules.items()
         for name, layer in module.named_modules()
         if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d))

@@ -3,13 +3,13 @@
 Everything that a model's own files say is read from them; what they cannot say (good defaults) is its family's preset.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from base_models.hub_cache import NoSnapshot, folder_of, looks_like_hub_id
+from base_models.quantisation import QuantisationUnsupported, is_quantised
 from base_models.traits import FAMILIES
 from base_models.traits.family_traits import (
     Architecture,
@@ -22,6 +22,7 @@ from base_models.traits.family_traits import (
     Reference,
     TrainingDefaults,
 )
+from base_models.weights_digest import weights_digest
 
 BUNDLED = {"toon-64": Path(__file__).parent / "toon_64"}
 
@@ -54,6 +55,8 @@ class BaseModelEntry:
     reference: Reference
     judge: JudgeName | None
     """Its own judge of pictures; None: what the operator provides."""
+    is_quantised: bool = False
+    """Whether its denoiser's weights are: then all but the autoencoder is held in bfloat16."""
 
     @property
     def traits(self) -> FamilyTraits:
@@ -70,14 +73,8 @@ class BaseModelEntry:
         return found if found.name else replace(found, name=self.name, base_model_version=self.name)
 
     def digest(self) -> str:
-        """SHA-256 (hex) over the weight files and their relative paths. Reads them all."""
-        total = hashlib.sha256()
-        for path in sorted(self.folder.rglob("*.safetensors")):
-            with path.open("rb") as file:
-                total.update(
-                    f"{path.relative_to(self.folder)}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
-                )
-        return total.hexdigest()
+        """SHA-256 (hex) over the weight files and their relative paths. Reads those that changed since it last did."""
+        return weights_digest(self.folder)
 
 
 _PRESETS = {
@@ -167,6 +164,9 @@ def describe(name: str, folder: Path) -> BaseModelEntry:
         sizes = traits.sizes(configs)
         preset = _PRESETS.get(name) or traits.preset(configs)
         guidance = traits.guidance(configs)
+        quantised = is_quantised(folder, traits.denoiser)
+    except QuantisationUnsupported as error:
+        raise CatalogError(f"{name}: {folder}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CatalogError(f"{name}: {folder} is not a diffusers folder: {type(error).__name__}: {error}") from error
     return BaseModelEntry(
@@ -186,6 +186,7 @@ def describe(name: str, folder: Path) -> BaseModelEntry:
         sample_scenes=preset.sample_scenes,
         reference=preset.reference,
         judge=preset.judge,
+        is_quantised=quantised,
     )
 
 

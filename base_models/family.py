@@ -55,6 +55,11 @@ class BaseModel(Protocol):
         """Conditioning of B prompts. Prompts that are too long were refused before; they are not cut here."""
         ...
 
+    def make_room(self) -> None:
+        """Have parts leave the device that are used now and then, where the model was placed so; they come back when
+        they are used."""
+        ...
+
     def latent_shape(self, width: int, height: int) -> LatentShape:
         """Shape of the latents of a picture with this size in pixels."""
         ...

@@ -7,6 +7,7 @@ import mmap
 from pathlib import Path
 
 from base_models.catalog import BaseModelEntry
+from base_models.quantisation import QUANTISED_SUFFIX
 from base_models.safetensors_header import TensorPlace, read_header
 
 LayerShapes = dict[str, tuple[int, ...]]
@@ -25,8 +26,9 @@ def read_layer_shapes(entry: BaseModelEntry) -> LayerShapes:
         stored_prefix = _STORED_PREFIX if part in entry.traits.bare_text_encoders else ""
         for path in sorted((entry.folder / part).glob("*.safetensors")):
             for name, place in _header(path).items():
-                layer = name.removesuffix(".weight").removeprefix(stored_prefix)
-                if name.endswith(".weight") and len(place.shape) in (2, 4) and not layer.endswith(_EMBEDDINGS):
+                weight = name.replace(QUANTISED_SUFFIX, ".weight")
+                layer = weight.removesuffix(".weight").removeprefix(stored_prefix)
+                if weight.endswith(".weight") and len(place.shape) in (2, 4) and not layer.endswith(_EMBEDDINGS):
                     shapes[f"{part}.{layer}"] = place.shape
     return shapes
 

@@ -10,6 +10,7 @@ from base_models.families.stable_diffusion import StableDiffusion
 from base_models.families.stable_diffusion_3 import StableDiffusion3
 from base_models.families.stable_diffusion_xl import StableDiffusionXL
 from base_models.family import BaseModel
+from base_models.placement import PlacementName
 
 _FAMILIES: dict[str, type[PipelineModel]] = {
     "StableDiffusionPipeline": StableDiffusion,
@@ -20,6 +21,19 @@ _FAMILIES: dict[str, type[PipelineModel]] = {
 }
 
 
-def load_base_model(entry: BaseModelEntry, device: torch.device, dtype: torch.dtype = torch.float32) -> BaseModel:
-    """Load a base model of any family. dtype: of its networks but the autoencoder; training wants float32."""
-    return _FAMILIES[entry.pipeline](entry, device, dtype)
+def load_base_model(
+    entry: BaseModelEntry,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    placement: PlacementName | None = None,
+) -> BaseModel:
+    """Load a base model of any family.
+
+    dtype: of its networks but the autoencoder. placement: None: all on the device.
+    """
+    family = _FAMILIES[entry.pipeline]
+    if placement is None:
+        return family(entry, device, dtype)
+    model = family(entry, torch.device("cpu"), dtype)
+    model.place(device, placement)
+    return model

@@ -3,6 +3,7 @@
 Its one rule: what is loaded is frozen, float weights from safetensors files; no pickle is read, nothing is fetched.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import diffusers
@@ -19,8 +20,14 @@ Pipeline = Any
 """A diffusers pipeline, whose parts are set at run time, out of the sight of type checkers."""
 
 
-def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtype) -> Pipeline:
-    """The plain diffusers pipeline, frozen, on the device."""
+def load_pipeline(
+    entry: BaseModelEntry, device: torch.device, dtype: torch.dtype | Mapping[str, torch.dtype]
+) -> Pipeline:
+    """The plain diffusers pipeline, frozen, on the device.
+
+    dtype: of its weights, or of each part's by its name, `default` of the rest's. Where the files hold that dtype,
+    their bytes go to the device as they are; on a CPU they stay in the files, mapped into memory.
+    """
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     verbosity = diffusers_logging.get_verbosity()
@@ -31,7 +38,13 @@ def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtyp
     without = {**dict.fromkeys(Configs(entry.folder).absent()), **entry.traits.without}
     try:
         pipeline = pipeline_class.from_pretrained(
-            entry.folder, dtype=dtype, use_safetensors=True, local_files_only=True, **without
+            entry.folder,
+            dtype=dtype if isinstance(dtype, torch.dtype) else dict(dtype),
+            use_safetensors=True,
+            local_files_only=True,
+            # Tensor by tensor from the file to the device: without it, part by part through host memory.
+            device_map=None if device.type == "cpu" else device.type,
+            **without,
         )
     finally:
         diffusers_logging.set_verbosity(verbosity)
@@ -39,7 +52,7 @@ def load_pipeline(entry: BaseModelEntry, device: torch.device, dtype: torch.dtyp
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
-    return pipeline.to(device)
+    return pipeline
 
 
 def adaptable_modules(pipeline: Pipeline) -> dict[str, torch.nn.Module]:

@@ -9,24 +9,30 @@ from collections.abc import Iterator, Mapping
 import torch
 from diffusers.utils import recurse_remove_peft_layers
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTunerLayer, cast_adapter_dtype
 from torch import Tensor
 
 
-def put_on(modules: Mapping[str, torch.nn.Module], tensors: Mapping[str, Tensor], name: str) -> None:
+def put_on(
+    modules: Mapping[str, torch.nn.Module], tensors: Mapping[str, Tensor], name: str, is_exact: bool = False
+) -> None:
     """Give the modules an adapter under a new name; it takes effect with `wear`.
 
-    tensors: as `read_adapter` gives them. Raises RuntimeError, and leaves nothing behind, where PEFT did not take all.
+    tensors: as `read_adapter` gives them. is_exact: held in float32 whatever the module is held in, as those that are
+    being trained are; otherwise in the module's dtype. Raises RuntimeError, and leaves nothing behind, where PEFT did
+    not take all.
     """
     for prefix, module in modules.items():
         wanted = {
-            _peft_name(key, prefix): tensor.to(module.dtype)
+            _peft_name(key, prefix): tensor.to(torch.float32 if is_exact else module.dtype)
             for key, tensor in tensors.items()
             if key.startswith(f"{prefix}.")
         }
         if not wanted:
             continue
         inject_adapter_in_model(_configuration(wanted), module, name, state_dict=wanted)
+        if is_exact:
+            cast_adapter_dtype(module, name)
         set_peft_model_state_dict(module, wanted, name)
         arrived = get_peft_model_state_dict(module, adapter_name=name, save_embedding_layers=False)
         # PEFT drops keys that it cannot place without an error.

@@ -4,6 +4,7 @@ Its one rule: everything is built here, top to bottom. The base models load whil
 """
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
+from base_models.placement import OffloadName, choose_offload, weight_bytes
 from base_models.prompt_tokens import PromptTokens
 from base_models.single_file import ready
 from inference_service.adapter_cache import AdapterCache
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from inference_service.denoising.step_engine import StepEngine
     from inference_service.safety_checker import SafetyChecker
 
+_logger = logging.getLogger(__name__)
+
 LoadEngines = Callable[[list[BaseModelEntry], InferenceSettings], Mapping[str, Any]]
 
 _SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
@@ -69,17 +73,33 @@ def load_engines(entries: list[BaseModelEntry], settings: InferenceSettings) -> 
     from inference_service.denoising.step_engine import StepEngine
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = settings.inference_precision or ("bfloat16" if device.type == "cuda" else "float32")
-    return {
-        entry.name: StepEngine(
+    dtype = getattr(torch, settings.inference_precision or ("bfloat16" if device.type == "cuda" else "float32"))
+    engines = {}
+    for entry in entries:
+        offload: OffloadName = "none"
+        if device.type == "cuda":
+            # What earlier models and other processes left.
+            free_bytes, _ = torch.cuda.mem_get_info()
+            offload = offload_of(entry, settings, dtype.itemsize, free_bytes)
+        base = load_base_model(entry, device, dtype, None if offload == "none" else offload)
+        engines[entry.name] = StepEngine(
             entry,
-            load_base_model(entry, device, getattr(torch, precision)),
+            base,
             settings.inference_batch_size,
             settings.inference_slot_rank,
             settings.inference_slot_bytes,
         )
-        for entry in entries
-    }
+    return engines
+
+
+def offload_of(entry: BaseModelEntry, settings: InferenceSettings, item_bytes: int, free_bytes: int) -> OffloadName:
+    """Where a base model's weights will lie on a GPU with so many bytes free. item_bytes: of a number once loaded."""
+    if settings.inference_offload != "automatic":
+        return settings.inference_offload
+    parts = weight_bytes(entry, item_bytes)
+    chosen = choose_offload(parts, entry.traits.denoiser, free_bytes, settings.inference_slot_bytes)
+    _logger.info("%s: %d bytes of weights, %d free: offload %s", entry.name, sum(parts.values()), free_bytes, chosen)
+    return chosen
 
 
 def load_checker(folder: Path) -> "SafetyChecker":

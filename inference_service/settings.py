@@ -1,13 +1,15 @@
 """The inference service's deployment settings: every `PERSONAE_…` variable it reads, with its meaning and default."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from base_models.traits.family_traits import PrecisionName
 from service_kit.decoder import DecodingSettings
 from service_kit.settings import AccessSettings, Address, AddressOrNone, StoreSettings, default_base_model_cache
+
+OffloadSetting = Literal["automatic", "none", "model", "group"]
 
 OTHER_PROCESSES = ("TRAINER_", "DINOV2_", "CLIP_", "EXECUTOR", "KUBERNETES_")
 
@@ -37,6 +39,12 @@ class InferenceSettings(BaseModel):
     inference_precision: Annotated[PrecisionName | None, BeforeValidator(lambda value: value or None)] = None
     """`float32`, `bfloat16` or `float16` for the base model, but for its autoencoder, which is float32 always. Default:
     float32 on a CPU, bfloat16 on a GPU."""
+    inference_offload: OffloadSetting = "automatic"
+    """Where base models' weights lie while a GPU serves them; of no account on a CPU. `none`: all on the GPU. `model`:
+    text encoders and autoencoder in host memory, of which one at a time visits the GPU when it is used. `group`: of the
+    denoiser and the text encoders too only what computes next: slowest by far, and for GPUs that hold no whole
+    denoiser. `automatic`: the first of these that fits what is free when the model is loaded, one model after another
+    in the order of the allow-list; with 4 GiB beside weights and adapters to compute in."""
     inference_batch_size: int = Field(default=16, ge=1, le=256)
     """Most images of the default size in one denoising step; fewer of larger ones. More is faster for all together, and
     takes more memory."""

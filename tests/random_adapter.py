@@ -7,6 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 
 from base_models.adapter_file import write_adapter
+from base_models.layer_weights import full_weight
 from base_models.pipelines import without_weights
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -46,7 +47,9 @@ def _random_part(
     part = {name: size * torch.randn(tensor.shape, generator=generator) for name, tensor in shapes.items()}
     if is_dora:
         for name in [name.removesuffix(".lora_A.weight") for name in part if name.endswith(".lora_A.weight")]:
-            part[f"{name}.lora_magnitude_vector"] = _random_magnitudes(module.get_submodule(name).weight, generator)
+            part[f"{name}.lora_magnitude_vector"] = _random_magnitudes(
+                full_weight(module.get_submodule(name)), generator
+            )
     return part
 
 

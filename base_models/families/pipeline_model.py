@@ -7,6 +7,7 @@ Shapes: B batch, C channels, H/W height and width. Pixels are in [-1, 1].
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -14,8 +15,11 @@ from torch import Tensor
 
 from base_models.catalog import BaseModelEntry
 from base_models.family import Conditioning, LatentShape, Prediction
+from base_models.group_offloading import by_groups
 from base_models.pipelines import adaptable_modules, load_pipeline
+from base_models.placement import PlacementName
 from base_models.traits.family_traits import TargetsName
+from base_models.visiting_parts import VisitingParts
 
 _TEXT_ENCODER_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
@@ -28,13 +32,33 @@ class PipelineModel(ABC):
     def __init__(self, entry: BaseModelEntry, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         """Load weights of this dtype, but for the autoencoder's."""
         self.entry = entry
-        self.digest = entry.digest()
         self.device = device
-        self.pipeline = load_pipeline(entry, device, dtype)
-        self.pipeline.vae.float()
+        if entry.is_quantised:
+            # What quantised layers compute in.
+            dtype = torch.bfloat16
+        with ThreadPoolExecutor(1, thread_name_prefix="digest") as hashing:
+            # Beside the loading, so that a disk is read once for both.
+            digest = hashing.submit(entry.digest)
+            self.pipeline = load_pipeline(entry, device, {"default": dtype, "vae": torch.float32})
+            self.digest = digest.result()
         self.adaptable = adaptable_modules(self.pipeline)
         self.denoiser: Any = self.adaptable[entry.traits.denoiser]
         self.scheduler_config = dict(self.pipeline.scheduler.config)
+        self.visiting = VisitingParts({}, device, one_at_a_time=False)
+
+    def place(self, device: torch.device, how: PlacementName) -> None:
+        """Have a model that was loaded on the CPU compute on a device, to which only a part of its weights goes."""
+        self.device = device
+        parts = {name: part for name, part in self.pipeline.components.items() if isinstance(part, torch.nn.Module)}
+        denoiser = self.entry.traits.denoiser
+        if how == "group":
+            for name in parts.keys() - {"vae"}:
+                by_groups(parts[name], device, in_blocks=name == denoiser)
+            visitors = {"vae"}
+        else:
+            self.denoiser.to(device)
+            visitors = parts.keys() - {denoiser}
+        self.visiting = VisitingParts({name: parts[name] for name in visitors}, device, how != "on_request")
 
     @abstractmethod
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning: ...
@@ -62,16 +86,19 @@ class PipelineModel(ABC):
         self, prompts: Sequence[str], seeds: Sequence[int], size: int, between_steps: Callable[[], None] = lambda: None
     ) -> Tensor: ...
 
+    def make_room(self) -> None:
+        self.visiting.make_room()
+
     def latent_shape(self, width: int, height: int) -> LatentShape:
         factor = self.pipeline.vae_scale_factor
         return self.pipeline.vae.config.latent_channels, height // factor, width // factor
 
     def encode_images(self, pixels_BCHW: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, enabled=False):
+        with self.visiting.used("vae"), torch.autocast(self.device.type, enabled=False):
             return self.to_latents(pixels_BCHW.to(self.device).float())
 
     def decode_latents(self, latents_BCHW: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, enabled=False):
+        with self.visiting.used("vae"), torch.autocast(self.device.type, enabled=False):
             return self.to_pixels(latents_BCHW.float())
 
     def to_latents(self, pixels_BCHW: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ class UNetDiffusion(PipelineModel):
     """See BaseModel. A family adds what a prompt becomes, and how its UNet is told."""
 
     def __init__(self, entry: BaseModelEntry, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        """Load weights of this dtype. Training stores float32 and casts what it computes."""
+        """Load weights of this dtype, but for the autoencoder's."""
         super().__init__(entry, device, dtype)
         self.denoiser.to(memory_format=torch.channels_last)
         self._noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
         self.prediction = self._noise.config.prediction_type
-        self._alphas_cumprod = self._noise.alphas_cumprod.to(device)
+        self._alphas_cumprod = self._noise.alphas_cumprod
 
     def timesteps(self, uniform_B: Tensor, shape: LatentShape) -> Tensor:
         return (uniform_B * self._noise.config.num_train_timesteps).long()
@@ -38,6 +38,7 @@ class UNetDiffusion(PipelineModel):
         return noise_BCHW
 
     def snr(self, timesteps_B: Tensor) -> Tensor:
+        self._alphas_cumprod = self._alphas_cumprod.to(timesteps_B.device)
         alphas_B = self._alphas_cumprod[timesteps_B]
         return alphas_B / (1 - alphas_B)
 
@@ -51,7 +52,13 @@ class UNetDiffusion(PipelineModel):
             between_steps()
             return tensors
 
-        latents_BCHW = self.pipeline(
+        with self.visiting.used(*self.pipeline.components):
+            latents_BCHW = self._drawn(prompts, seeds, size, after_step)
+        with torch.no_grad():
+            return self.decode_latents(latents_BCHW).clamp(-1, 1)
+
+    def _drawn(self, prompts: Sequence[str], seeds: Sequence[int], size: int, after_step: Any) -> Tensor:
+        drawn: Tensor = self.pipeline(
             list(prompts),
             # SDXL's pipeline has zeros in its place where it is not given; here it is encoded like any text.
             negative_prompt=[""] * len(prompts),
@@ -63,5 +70,4 @@ class UNetDiffusion(PipelineModel):
             output_type="latent",
             callback_on_step_end=after_step,
         ).images
-        with torch.no_grad():
-            return self.decode_latents(latents_BCHW).clamp(-1, 1)
+        return drawn

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from base_models.layer_weights import Layer, full_weight
 from inference_service.denoising.outfits import Garment, Outfit, OutfitKey, fits_slots, key_of
 from inference_service.denoising.slots import NO_ADAPTER, LayerPlace, PackedAdapter, SlotBank, SlotLayout
 
@@ -52,7 +53,7 @@ class _WholeBatch:
 class AdaptedLayers:
     """The layers of some modules that adapters may change, and the slots beside them. Used by one thread."""
 
-    def __init__(self, layers: Mapping[str, torch.nn.Module], bank: SlotBank) -> None:
+    def __init__(self, layers: Mapping[str, Layer], bank: SlotBank) -> None:
         self.bank = bank
         self._layers = dict(layers)
         self._worn: _SlotRows | _WholeBatch | None = None
@@ -93,7 +94,8 @@ class AdaptedLayers:
         updates: dict[str, list[_WholeUpdate]] = {}
         for garment in outfit:
             for name, (down, up, magnitudes) in _halves(garment, self.bank.layout).items():
-                base = self._layers[name].weight
+                # Where weights are offloaded, they lie in host memory now.
+                base = full_weight(self._layers[name]).to(self.bank.values_SN.device)
                 updates.setdefault(name, []).append(_whole_update(base, down, up, garment.weight, magnitudes))
         return _WholeBatch(key_of(outfit), updates)
 
@@ -165,7 +167,7 @@ def _add_to_convolution(layer: Any, x: Tensor, output: Tensor, down_MIR: Tensor,
     return sum_MPO.view(output_NHWO.shape).permute(0, 3, 1, 2)
 
 
-def adaptable_layers(modules: Mapping[str, torch.nn.Module]) -> dict[str, torch.nn.Module]:
+def adaptable_layers(modules: Mapping[str, torch.nn.Module]) -> dict[str, Layer]:
     """All layers that an adapter could change, by their names in adapter files. modules: by the prefix of the names."""
     return {
         f"{prefix}.{name}": layer
@@ -175,7 +177,7 @@ def adaptable_layers(modules: Mapping[str, torch.nn.Module]) -> dict[str, torch.
     }
 
 
-def with_endings(layers: Mapping[str, torch.nn.Module], endings: Sequence[str]) -> dict[str, torch.nn.Module]:
+def with_endings(layers: Mapping[str, Layer], endings: Sequence[str]) -> dict[str, Layer]:
     """Those that are called so: what our own adapters change, and what slots have room for."""
     return {name: layer for name, layer in layers.items() if name.endswith(tuple(f".{ending}" for ending in endings))}
 
@@ -217,5 +219,5 @@ def _add_whole(layer: Any, x: Tensor, output: Tensor, update: _WholeUpdate) -> T
     if update.magnitude_ratio is None:
         return output + change
     # The bias is no part of the weight, so it is not scaled with it.
-    linear = output if bias is None else output - bias
+    linear = output if bias is None else output - bias.to(output.device)
     return output + (update.magnitude_ratio - 1) * linear + update.magnitude_ratio * change

@@ -6,12 +6,15 @@ one copy, and nothing about the network changes. Slot 0 is all zeros: the base m
 Shapes: S slots, R the bank's rank, I/O a layer's inputs (times its kernel's area) and outputs.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from base_models.layer_weights import Layer, weight_shape
 
 NO_ADAPTER = 0
 
@@ -43,13 +46,13 @@ class SlotsExceeded(Exception):
 class SlotLayout:
     """Which layers a slot has room for, by their names in adapter files, and up to which rank."""
 
-    def __init__(self, layers: Mapping[str, torch.nn.Module], rank: int) -> None:
+    def __init__(self, layers: Mapping[str, Layer], rank: int) -> None:
         self.rank = rank
         self.places: dict[str, LayerPlace] = {}
         start = 0
         for name, layer in layers.items():
-            outputs, inputs = layer.weight.shape[0], layer.weight[0].numel()
-            self.places[name] = LayerPlace(start, inputs, outputs, rank)
+            outputs, *inputs = weight_shape(layer)
+            self.places[name] = LayerPlace(start, math.prod(inputs), outputs, rank)
             start = self.places[name].up.stop
         self.size = start
 

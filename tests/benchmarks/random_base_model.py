@@ -1,5 +1,7 @@
 """Base models with the shapes of published ones and weights from a dice: speed and memory do not ask what they mean."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def write_tiny(folder: Path, predicts_v: bool = False) -> None:
     _write_stable_diffusion(folder, unet, 8, _vae((8, 8, 8, 8), 4), clip_text(16, 1, 2), prediction)
 
 
-def write_sdxl(folder: Path) -> None:
+def write_sdxl(folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write a diffusers folder shaped as SDXL 1.0 (2.6 thousand million parameters in its UNet), for 1024 pixels."""
     unet = {
         "block_out_channels": (320, 640, 1280),
@@ -51,7 +53,21 @@ def write_sdxl(folder: Path) -> None:
     }
     first = clip_text(768, 12, 12, words=49408)
     second = clip_text(1280, 32, 20, words=49408, hidden_act="gelu")
-    _write_sdxl(folder, unet, 128, _vae((128, 256, 512, 512), 32), first, second)
+    with _weights_of(dtype):
+        _write_sdxl(folder, unet, 128, _vae((128, 256, 512, 512), 32), first, second)
+
+
+def write_medium_sdxl(folder: Path, dtype: torch.dtype) -> None:
+    """Write the same with 90 million parameters, for 256 pixels."""
+    unet = {
+        "block_out_channels": (64, 128, 384),
+        "attention_head_dim": (1, 2, 6),
+        "transformer_layers_per_block": (1, 1, 8),
+        "addition_time_embed_dim": 32,
+    }
+    text, text_2 = clip_text(256, 2, 4), clip_text(512, 4, 8, hidden_act="gelu")
+    with _weights_of(dtype):
+        _write_sdxl(folder, unet, 32, _vae((32, 32, 64, 64), 32), text, text_2)
 
 
 def write_tiny_sdxl(folder: Path) -> None:
@@ -64,6 +80,17 @@ def write_tiny_sdxl(folder: Path) -> None:
         "norm_num_groups": 4,
     }
     _write_sdxl(folder, unet, 8, _vae((8, 8, 8, 8), 4), clip_text(16, 3, 2), clip_text(24, 2, 2, hidden_act="gelu"))
+
+
+@contextmanager
+def _weights_of(dtype: torch.dtype) -> Iterator[None]:
+    """Made of this dtype, rather than made of another and cast: there may be memory for one of the two."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def clip_text(

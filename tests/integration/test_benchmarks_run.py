@@ -95,6 +95,13 @@ def test_the_serving_bench_compares_pictures_and_times_all_engines_over_real_por
     assert output.read_text() == said
 
 
+@pytest.mark.slow
+def test_the_bench_of_loading_holds_a_first_and_a_later_load_against_reading() -> None:
+    said = bench("tests.benchmarks.loading", "--medium", "--rounds", "1")
+    for part in ("| reading the bytes |", "| loading, digest first |", "| loading, digest known |"):
+        assert part in said
+
+
 def event(at_s: float, **kind: object) -> pb.TrainingEvent:
     return pb.TrainingEvent(time=Timestamp(seconds=int(at_s), nanos=round(at_s % 1 * 1e9)), **kind)
 

@@ -86,7 +86,7 @@ def judged(base: BaseModel, candidate: Candidate, judge: Judge, report: Report) 
     def counting(before: int) -> Count:
         return lambda finished: report(before + finished, total)
 
-    with quick(record.config, base.device):
+    with quick(base, record.config):
         untuned_BCHW = drawn(base, prompts, record.config.resolution, counting(0))
         with reloaded(base, candidate.body):
             tuned_BCHW = drawn(base, prompts, record.config.resolution, counting(len(scenes)))

@@ -47,7 +47,7 @@ def _follow(bench: Workbench) -> None:
     pointer: CheckpointPointer | None = exchange(None)[0]
     examples = prepare(bench.store, record, entry, base, lambda done, total: None, lambda stage: None).examples
     resume = Checkpoints(bench.store, record.name, record.epoch).load(pointer)
-    config = config_on(base.device, record.config)
+    config = config_on(base, record.config)
     try:
         for _ in train(base, examples, config, accelerator_for(config, base.device), resume, lambda step: False):
             pass

@@ -14,6 +14,8 @@ from peft.tuners.lora import Conv2d, Linear
 from torch import Tensor
 from torch.nn import functional
 
+from base_models.layer_weights import is_quantised
+
 _backward_of_convolution = torch.ops.aten.convolution_backward
 
 
@@ -21,7 +23,8 @@ def fuse(model: torch.nn.Module, adapter: str) -> None:
     """Have the low-rank layers of an adapter computed in one piece, until the adapter is taken off.
 
     adapter: the only one that the model wears, without dropout. Left to peft are layers that are more than equation 3:
-    DoRA, and convolutions in groups, with holes, or with padding that is not of zeros.
+    DoRA, quantised weights, and convolutions in groups, with holes, or with padding that is not of zeros; and, where
+    nothing casts, layers that are held in another format than the adapter.
     """
     for layer in model.modules():
         if isinstance(layer, Linear | Conv2d) and adapter not in layer.lora_variant and _is_plain(layer.base_layer):
@@ -32,6 +35,7 @@ class _Fused:
     """The forward of a layer."""
 
     def __init__(self, layer: Linear | Conv2d, adapter: str) -> None:
+        self._by_peft = layer.forward
         self._base = layer.base_layer
         self._a, self._b = layer.lora_A[adapter], layer.lora_B[adapter]
         self._scale = layer.scaling[adapter]
@@ -40,6 +44,8 @@ class _Fused:
 
     def __call__(self, x: Tensor) -> Tensor:
         base, scale = self._base, self._scale
+        if base.weight.dtype != self._a.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            return self._by_peft(x)
         x, weight, bias, a, b = _as_autocast(x, base.weight, base.bias, self._a.weight, self._b.weight)
         if self._is_linear:
             return _LinearLora.apply(x, weight, bias, a, b, scale)
@@ -120,6 +126,8 @@ def _rows(x_BCHW: Tensor) -> Tensor:
 
 
 def _is_plain(base_layer: Any) -> bool:
+    if is_quantised(base_layer):
+        return False
     if isinstance(base_layer, torch.nn.Linear):
         return True
     usual = base_layer.groups == 1 and base_layer.dilation == (1, 1) and base_layer.padding_mode == "zeros"

@@ -54,16 +54,21 @@ def prepare(
     prompts = [record.prompt(image.caption) for image in dataset.images]
     held_out, taught = held_out_and_taught(config, len(pictures))
     subject = _encoded(base, config, pictures, prompts, taught, report, mirrored=config.horizontal_flip)
-    return Prepared(
-        dataset,
-        tuple(picture.pixels_CHW for picture in pictures),
-        Examples(
-            subject=subject,
-            validation=_encoded(base, config, pictures, prompts, held_out, report) if held_out else subject,
-            empty_prompt=encode_empty_prompt(base),
-            prior=encode(base, prior, [class_prompt] * len(prior), [None] * len(prior), report) if prior else None,
-        ),
+    examples = Examples(
+        subject=subject,
+        validation=_encoded(base, config, pictures, prompts, held_out, report) if held_out else subject,
+        empty_prompt=encode_empty_prompt(base),
+        prior=encode(base, prior, [class_prompt] * len(prior), [None] * len(prior), report) if prior else None,
     )
+    make_room_for_steps(base, config)
+    return Prepared(dataset, tuple(picture.pixels_CHW for picture in pictures), examples)
+
+
+def make_room_for_steps(base: BaseModel, config: TrainingConfig) -> None:
+    """Have what the steps do not use leave the device: text encoders and autoencoder; nothing where the former learn
+    too."""
+    if not config.text_encoder_learning_rate:
+        base.make_room()
 
 
 def held_out_and_taught(config: TrainingConfig, count: int) -> tuple[list[int], list[int]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from base_models.family import BaseModel, shape_of
+from trainer_service.worker.exact_forward import in_float32
 from trainer_service.worker.examples import ExampleSet, chunks_of_one_shape
 from trainer_service.worker.reloading import reloaded
 
@@ -34,8 +35,9 @@ class Probe:
 
     @torch.no_grad()
     def predictions(self, base: BaseModel) -> Tensor:
-        """What the denoiser says as it is now; float32, without autocast."""
-        return base.predict(self.noisy_BCHW, self.timesteps_B, base.encode_prompts(self.prompts))
+        """What the denoiser says as it is now; float32, without autocast, whatever its weights are held in."""
+        with in_float32(base.adaptable.values()):
+            return base.predict(self.noisy_BCHW, self.timesteps_B, base.encode_prompts(self.prompts)).float()
 
 
 def make_probe(base: BaseModel, examples: ExampleSet) -> Probe:

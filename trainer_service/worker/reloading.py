@@ -18,7 +18,7 @@ def reloaded(base: BaseModel, body: bytes) -> Iterator[None]:
     """Put an adapter file on the base model for as long as the context lasts. Raises AdapterInvalid."""
     tensors = read_adapter(body, base.adaptable)
     try:
-        put_on(base.adaptable, tensors, _NAME)
+        put_on(base.adaptable, tensors, _NAME, is_exact=True)
         wear(base.adaptable, {_NAME: 1.0})
         yield
     finally:

@@ -18,6 +18,7 @@ from base_models.family import BaseModel
 from base_models.likeness.appearance import squares
 from base_models.likeness.judge import Judge
 from base_models.loading import load_base_model
+from base_models.placement import PlacementName
 from service_kit import schema
 from service_kit.call_context import arrived, present_ids, span
 from service_kit.errors import ResourceMissing
@@ -29,6 +30,7 @@ from trainer_service.journal import JournalWriter
 from trainer_service.lifecycle import Stage, State
 from trainer_service.training_record import MAX_FRUITLESS_TAKES, LeaseLost, TrainingRecord
 from trainer_service.training_store import TrainingStore
+from trainer_service.worker.autocast import weights_dtype
 from trainer_service.worker.evaluating import Candidate, evaluate_if_possible
 from trainer_service.worker.exit_code import ExitCode
 from trainer_service.worker.faults import TrainingFault, failure_of
@@ -86,8 +88,14 @@ class Workbench:
         """The loaded base model; only the latest stays loaded."""
         if entry.name not in self.bases:
             self.bases.clear()
-            self.bases[entry.name] = load_base_model(entry, self.device)
+            self.bases[entry.name] = _loaded(entry, self.device)
         return self.bases[entry.name]
+
+
+def _loaded(entry: BaseModelEntry, device: torch.device) -> BaseModel:
+    # On a GPU, what only prepares and draws leaves the memory to the steps in between.
+    placement: PlacementName | None = "on_request" if device.type == "cuda" else None
+    return load_base_model(entry, device, weights_dtype(entry.traits, device), placement)
 
 
 def run_training(bench: Workbench, name: TrainingName, seen_etag: str, interrupts: Interrupts) -> ExitCode:

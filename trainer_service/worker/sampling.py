@@ -19,6 +19,7 @@ from trainer_service.training_record import LeaseLost, TrainingRecord
 from trainer_service.worker.autocast import quick
 from trainer_service.worker.interrupts import Cancelled, Draining
 from trainer_service.worker.pictures import as_picture
+from trainer_service.worker.preparing import make_room_for_steps
 from trainer_service.worker.publishing import PublishedFile
 from trainer_service.worker.reporter import Reporter
 
@@ -46,7 +47,7 @@ class Sampler:
         config = self._record.config
         prompts = list(config.sample_prompts)
         try:
-            with quick(config, self._base.device):
+            with quick(self._base, config):
                 pixels_BCHW = self._base.generate(prompts, range(len(prompts)), config.resolution, check)
             for index, pixels_CHW in enumerate(pixels_BCHW.float().cpu()):
                 self._report(step, index, pixels_CHW)
@@ -56,6 +57,8 @@ class Sampler:
         except Exception as error:
             _logger.error("%s: no samples at step %d", self._record.name, step, exc_info=error)
             self._reporter.notice("SAMPLES_FAILED", f"no samples at step {step}: the worker's log has the reason")
+        finally:
+            make_room_for_steps(self._base, config)
 
     def _report(self, step: int, index: int, pixels_CHW: Tensor) -> None:
         body, suffix = _file(pixels_CHW)

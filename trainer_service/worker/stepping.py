@@ -57,7 +57,7 @@ def step_through(
     reporter: Reporter,
 ) -> Trained:
     """Run the loop from the last checkpoint to its end. Raises TrainingFault and what interrupts the training."""
-    config = _on_this_device(record.config, base.device, reporter)
+    config = _on_this_base(record.config, base, reporter)
     checkpoints = Checkpoints(store, record.name, record.epoch)
     pointer = checkpoints.latest()
     resume = checkpoints.load(pointer)
@@ -124,10 +124,15 @@ class _Progress:
         self._readings, self._reported_s = [], time.monotonic()
 
 
-def _on_this_device(config: TrainingConfig, device: torch.device, reporter: Reporter) -> TrainingConfig:
-    usable = config_on(device, config)
+def _on_this_base(config: TrainingConfig, base: BaseModel, reporter: Reporter) -> TrainingConfig:
+    usable = config_on(base, config)
     if usable.precision != config.precision:
-        message = f"a CPU cannot train in {config.precision}; it is {usable.precision} instead"
+        where = "a CPU" if base.device.type == "cpu" else "this GPU"
+        held = str(base.denoiser.dtype).removeprefix("torch.")
+        message = (
+            f"{where}, holding the base model in {held}, does not train in {config.precision}; "
+            f"it is {usable.precision} instead"
+        )
         reporter.notice("PRECISION_REPLACED", message)
     return usable
 

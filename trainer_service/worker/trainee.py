@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
+from diffusers.training_utils import cast_training_params
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from prodigyopt import Prodigy
@@ -159,6 +160,8 @@ class Trainee:
                 use_dora=config.adapter_type == "dora",
             )
             module.add_adapter(lora, adapter_name=_ADAPTER)
+        # peft makes them of the base's dtype; what is added to a number of bfloat16 in small steps is lost.
+        cast_training_params(module, torch.float32)
         fuse(module, _ADAPTER)
         self._parts[part] = module
         named = {f"{part}.{name}": value for name, value in module.named_parameters() if value.requires_grad}

@@ -1,0 +1,55 @@
+"""Where a base model's weights lie while it is served: which of them fit the device, and which come when they are used.
+
+Its one rule: decided before anything is loaded, by arithmetic on what the files' headers say. Imports no torch.
+"""
+
+import math
+import mmap
+from collections.abc import Mapping
+from typing import Literal
+
+from base_models.catalog import BaseModelEntry
+from base_models.safetensors_header import TensorPlace, read_header
+
+OffloadName = Literal["none", "model", "group"]
+"""none: all weights on the device. model: the denoiser stays there, of the other parts the one that was used last.
+group: of the denoiser only the blocks that compute, and the next; of the others likewise."""
+
+PlacementName = Literal["model", "group", "on_request"]
+"""on_request: as `model`, but what came stays until it is asked to leave."""
+
+_FLOATS = ("F32", "F16", "BF16")
+_FLOAT32_BYTES = 4
+# What a few pictures are computed in beside the weights; where it is too little for a batch, batches become smaller.
+_WORKING_BYTES = 4 * 1024**3
+
+
+def weight_bytes(entry: BaseModelEntry, item_bytes: int) -> dict[str, int]:
+    """What each part takes once loaded with so many bytes a number; quantised weights take what they take in the files.
+
+    Raises NotSafetensors where a file is damaged.
+    """
+    found: dict[str, int] = {}
+    for path in sorted(entry.folder.glob("*/*.safetensors")):
+        part = path.parent.name
+        if part not in entry.traits.without:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as body:
+                places = read_header(body).values()
+            # The autoencoder is held in float32 always.
+            wide = _FLOAT32_BYTES if part == "vae" else item_bytes
+            found[part] = found.get(part, 0) + sum(_loaded_bytes(place, wide) for place in places)
+    return found
+
+
+def choose_offload(bytes_by_part: Mapping[str, int], denoiser: str, free_bytes: int, slot_bytes: int) -> OffloadName:
+    """The fastest that fits. free_bytes: of the device. slot_bytes: what adapters will take there."""
+    left = free_bytes - slot_bytes - _WORKING_BYTES
+    others = [size for part, size in bytes_by_part.items() if part != denoiser]
+    if bytes_by_part[denoiser] + sum(others) <= left:
+        return "none"
+    return "model" if bytes_by_part[denoiser] + max(others, default=0) <= left else "group"
+
+
+def _loaded_bytes(place: TensorPlace, item_bytes: int) -> int:
+    is_float = place.dtype in _FLOATS
+    return item_bytes * math.prod(place.shape) if is_float else place.stop - place.start
