@@ -23,7 +23,7 @@ def test_the_fastest_that_fits_is_chosen(free: float, chosen: str) -> None:
 
 
 def test_what_adapters_will_take_counts() -> None:
-    assert choose_offload(FLUX, "transformer", 37 * GIB, 2 * GIB) == "group"
+    assert choose_offload(FLUX, "transformer", 37 * GIB, 2 * GIB) == "model"
 
 
 @pytest.fixture
