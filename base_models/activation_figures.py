@@ -1,6 +1,6 @@
 """What a family's networks hold while they compute, as it was counted once on the published shape. Imports no torch.
 
-Its one rule: figures are counted, never guessed. `python -m tests.benchmarks.activation_memory --family TAG` writes the file.
+Its one rule: figures are counted, never guessed: `python -m tests.benchmarks.activation_memory --family TAG --write`.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from base_models.traits.family_traits import TargetsName
 
+# Of float32's to 16 bits', which keep norms in float32, where only those were counted: docs/measurements.md.
+_FLOAT32 = 1.5
 FOLDER = Path(__file__).parent / "activations"
 
 
@@ -30,6 +32,10 @@ class Held(BaseModel):
         """Of a pass over pictures of so many places each."""
         of_each = self.per_picture + self.per_picture_position * positions
         return max(0.0, self.fixed + self.per_position * positions + of_each * pictures)
+
+    def times(self, factor: float) -> "Held":
+        """So many times as much."""
+        return Held(**{name: value * factor for name, value in self})
 
 
 class Step(BaseModel):
@@ -63,6 +69,26 @@ class ActivationFigures(BaseModel):
     encoding: Held
     """The autoencoder, in float32, from pictures; and back."""
     decoding: Held
+
+    def step(self, targets: TargetsName, halves: bool, recomputes: bool) -> Held:
+        """Of a step in 16 bits or in float32; recomputes: with gradient checkpointing."""
+        by_format = self.steps[targets]
+        return _in_format(
+            {name: step.recomputed if recomputes else step.kept for name, step in by_format.items()}, halves
+        )
+
+    def text_encoding(self, halves: bool) -> Held:
+        """Of text encoders that are trained, besides."""
+        return _in_format(self.text_encoders, halves)
+
+    def drawn(self, halves: bool) -> Held:
+        """Of a pass that draws."""
+        return _in_format(self.drawing, halves)
+
+
+def _in_format(by_format: Mapping[str, Held], halves: bool) -> Held:
+    found = by_format.get("halves" if halves else "float32")
+    return found if found is not None else by_format["halves"].times(_FLOAT32)
 
 
 def read_figures(name: str, tag: str) -> ActivationFigures | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from base_models.activation_figures import ActivationFigures, read_figures
 from base_models.traits import FAMILIES
 from base_models.traits.family_traits import (
     Architecture,
@@ -53,6 +54,8 @@ class BaseModelEntry:
     reference: Reference
     judge: JudgeName | None
     """Its own judge of pictures; None: what the operator provides."""
+    activations: ActivationFigures | None
+    """None: nobody has counted what this family holds while it computes."""
 
     @property
     def traits(self) -> FamilyTraits:
@@ -106,8 +109,6 @@ _PRESETS = {
             seconds_per_example=0.041,
             seconds_per_image=0.7,
             seconds_after=14.0,
-            loaded_bytes=700_000_000,
-            bytes_per_example=60_000_000,
         ),
         judge="toon",
     )
@@ -160,6 +161,7 @@ def describe(name: str, folder: Path) -> BaseModelEntry:
         sample_scenes=preset.sample_scenes,
         reference=preset.reference,
         judge=preset.judge,
+        activations=read_figures(name if name in BUNDLED else "", traits.tag),
     )
 
 

@@ -15,9 +15,7 @@ from torch import Tensor
 from base_models.catalog import BaseModelEntry
 from base_models.family import Conditioning, LatentShape, Prediction
 from base_models.pipelines import adaptable_modules, load_pipeline
-from base_models.traits.family_traits import TargetsName
-
-_TEXT_ENCODER_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
+from base_models.traits.family_traits import TEXT_ENCODER_ATTENTION, TargetsName
 
 
 class PipelineModel(ABC):
@@ -96,4 +94,4 @@ class PipelineModel(ABC):
         return self.entry.traits.targets[targets]
 
     def text_encoder_lora_modules(self) -> list[str]:
-        return _TEXT_ENCODER_ATTENTION
+        return TEXT_ENCODER_ATTENTION

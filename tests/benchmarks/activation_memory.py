@@ -77,7 +77,9 @@ def count(entry: BaseModelEntry, formats: Formats) -> ActivationFigures:
     for targets, layers in entry.traits.targets.items():
         same = next((other for other in steps if entry.traits.targets[other] == layers), None)
         steps[targets] = steps[same] if same else _steps(entry, targets, formats)
-    layers = [module.weight for module in base.denoiser.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
+    layers = [
+        module.weight for module in base.denoiser.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+    ]
     return ActivationFigures(
         counted_on=entry.name if entry.name in BUNDLED else entry.architecture().name,
         inputs=sum(weight.shape[1] for weight in layers),

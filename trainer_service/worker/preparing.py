@@ -49,7 +49,7 @@ def prepare(
     class_prompt = f"a picture of a {record.class_noun}"
     if config.prior_weight:
         stage(Stage.GENERATING_CLASS_IMAGES)
-        prior += class_pictures(store, base, class_prompt, config.prior_images, config.resolution, report)
+        prior += class_pictures(store, base, class_prompt, config, report)
     stage(Stage.ENCODING)
     prompts = [record.prompt(image.caption) for image in dataset.images]
     held_out, taught = held_out_and_taught(config, len(pictures))
@@ -61,7 +61,9 @@ def prepare(
             subject=subject,
             validation=_encoded(base, config, pictures, prompts, held_out, report) if held_out else subject,
             empty_prompt=encode_empty_prompt(base),
-            prior=encode(base, prior, [class_prompt] * len(prior), [None] * len(prior), report) if prior else None,
+            prior=encode(base, prior, [class_prompt] * len(prior), [None] * len(prior), report, config.pictures_at_once)
+            if prior
+            else None,
         ),
     )
 
@@ -88,7 +90,7 @@ def _encoded(
         pixels += [picture.flip(-1) for picture in pixels]
         weights += [None if weight is None else weight.flip(-1) for weight in weights]
         called += called
-    return encode(base, pixels, called, weights, report)
+    return encode(base, pixels, called, weights, report, config.pictures_at_once)
 
 
 def _loss_weight(mask_1HW: Tensor | None, outside: float) -> Tensor | None:
