@@ -3,11 +3,12 @@
 usage: python -m tests.benchmarks.activation_memory --family TAG [--folder FOLDER] [--only-halves] [--write]
 
 The family's own code runs round its published architecture on torch's meta device, forward and backward, with the
-trainer's low-rank layers, its losses and a GPU's autocast and flash attention (`as_on_cuda.py`); every storage is counted
-while it lives (`live_bytes.py`). Each figure is the line through two sizes and one or two numbers of pictures.
+trainer's low-rank layers, its losses and a GPU's autocast and flash attention (`as_on_cuda.py`); every storage is
+counted while it lives (`live_bytes.py`). Each figure is the line through two sizes and one or two numbers of pictures.
 
 --family: a tag of `published_shapes.py`. --folder: a diffusers folder, or only its configs and tokenizers, of a family
-that has no entry there. --only-halves: not float32, which takes as long again. --write: into `base_models/activations/`, for the estimates of trainings.
+that has no entry there. --only-halves: not float32, which takes as long again. --write: into
+`base_models/activations/`, for the estimates of trainings.
 
 What it does not see: workspaces of cuDNN and cuBLAS, what kernels take for themselves, an allocator's waste, DoRA.
 """

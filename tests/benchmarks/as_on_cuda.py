@@ -1,6 +1,6 @@
 """autocast and attention of a GPU, for tensors on the meta device, which knows neither.
 
-Its one rule: what autograd keeps is what it would keep on a GPU. Linear layers and convolutions are computed in 16 bits,
+Its one rule: what autograd keeps is what it would keep on a GPU. Linear layers and convolutions are in 16 bits,
 norms and the like in float32 (the lists in `ATen/autocast_mode.h`). Attention is counted as the flash kernels have it,
 which keep queries, keys, values, output and a float32 a row, and no matrix of places by places.
 

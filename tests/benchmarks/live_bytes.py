@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Used as a context. `peak`: the most bytes at once of storages that operations in it have made; `now`: of them, left."""
+    """Used as a context. `peak`: the most bytes at once of storages that operations in it made; `now`: what is left."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """The configuration files of published base models, without their weights: all that their memory depends on.
 
-Its one rule: the figures are those of the models' own files; what they leave to a class's defaults is left to them here.
+Its one rule: figures are those of the models' own files; what they leave to a class's defaults is left to them here.
 """
 
 import json
