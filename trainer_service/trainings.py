@@ -18,7 +18,7 @@ from service_kit.adapter_manifest import AdapterReservation
 from service_kit.call_context import identify, traceparent
 from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing, Violations
 from service_kit.names import AdapterName, ProjectName, TrainingName
-from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
+from service_kit.store import ObjectExists, ObjectStore
 from service_kit.tombstone import is_deleted, wrote_too_late
 from trainer_service.consent import require_consent
 from trainer_service.dataset_advice import MINIMUM_IMAGES

@@ -17,6 +17,7 @@ from base_models.family import BaseModel
 from service_kit import schema
 from service_kit.names import DatasetName
 from service_kit.store import ObjectMissing, ObjectStore
+from trainer_service.training_config import TrainingConfig
 from trainer_service.training_record import TrainingDataset, TrainingImage
 from trainer_service.worker.framing import Framing
 from trainer_service.worker.verified_reads import read_verified
