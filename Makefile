@@ -36,6 +36,7 @@ bench: .venv/test ## Hold the speed of training and of serving against what diff
 
 bench-gpu: .venv/test ## The same on a GPU, in the shapes of Stable Diffusion 1.5 and SDXL; skipped where there is none
 	$(BIN)/python -m tests.benchmarks.training_speed_gpu
+	$(BIN)/python -m tests.benchmarks.memory_gpu
 	$(BIN)/python -m tests.benchmarks.serving_speed_gpu
 
 check: .venv/test .venv-protos/ready ## Format, lint, types, import rules, contract, stale generated code, file length

@@ -17,9 +17,9 @@ from trainer_service.training_config import TrainingConfig
 
 DeviceKind = Literal["cuda", "cpu"]
 
-# CUDA's context with torch's kernels, cuBLAS' and cuDNN's workspaces; on a CPU the interpreter with all that it imports.
-# The first is a magnitude that nobody has measured; the second was read from a worker: docs/measurements.md.
-OVERHEAD_BYTES: dict[DeviceKind, int] = {"cuda": 1_000_000_000, "cpu": 600_000_000}
+# CUDA's context with torch's kernels, cuBLAS' and cuDNN's workspaces; on a CPU the interpreter and all that it imports.
+# The first is a magnitude that nobody has measured; the second is what toon-64 left over: docs/measurements.md.
+OVERHEAD_BYTES: dict[DeviceKind, int] = {"cuda": 1_000_000_000, "cpu": 500_000_000}
 # Weight, gradient, and the optimizer's: AdamW has two moments, Prodigy also keeps a sum and where it began. float32.
 _ADAPTER_BYTES = {"adamw": 16, "prodigy": 24}
 _AVERAGE_BYTES, _CAST_BYTES, _FLOAT_BYTES = 4, 2, 4

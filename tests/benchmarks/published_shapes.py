@@ -140,7 +140,7 @@ def _autoencoder(latent_channels: int, **others: Any) -> dict[str, Any]:
 
 def _leave_out(folder: Path, *parts: str) -> None:
     index = json.loads((folder / "model_index.json").read_text())
-    index |= dict.fromkeys(parts, [None, None])
+    index |= {part: [None, None] for part in parts}
     (folder / "model_index.json").write_text(json.dumps(index))
 
 

@@ -16,7 +16,7 @@ from base_models.loading import load_base_model
 
 
 def weightless(entry: BaseModelEntry, dtype: torch.dtype) -> BaseModel:
-    """The family's own class round networks on the meta device. dtype: of the weights but the autoencoder's, float32."""
+    """The family's own class round networks on the meta device. dtype: of all but the autoencoder."""
     with patch.object(pipeline_model, "load_pipeline", _from_configs):
         return load_base_model(entry, torch.device("meta"), dtype)
 

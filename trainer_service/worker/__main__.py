@@ -1,8 +1,8 @@
 """Entry point of a worker: `python -m trainer_service.worker [TRAINING]`, with the services' environment.
 
 Without TRAINING it reads one JSON object a line: `{"run": NAME, "etag": ETAG}` or `{"cancel": NAME}`, and writes
-`{"ready": true, "device": …}` once, `{"ended": NAME, "exit_code": N}` after each, and in between `{"observed": …}` for metrics. When
-standard input closes, because its parent stopped or died, it checkpoints, hands over and exits.
+`{"ready": true, "device": …}` once, `{"ended": NAME, "exit_code": N}` after each, and in between `{"observed": …}` for
+metrics. When standard input closes, because its parent stopped or died, it checkpoints, hands over and exits.
 
 Several processes carry out one TRAINING where a launcher starts them (`accelerate launch`, `torchrun`): process 0 is
 the worker, and the others follow it.

@@ -74,7 +74,8 @@ def encode(
 ) -> ExampleSet:
     """Encode pictures (pixels_CHW of any shapes) and prompts, one a picture.
 
-    loss_weights: 1HW in pixels, or None. at_once: most pictures or prompts in one pass. `report(done, total)` may raise to interrupt.
+    loss_weights: 1HW in pixels, or None. at_once: most pictures or prompts in one pass.
+    `report(done, total)` may raise to interrupt.
     """
     latents: dict[int, Tensor] = {}
     conditioning = []

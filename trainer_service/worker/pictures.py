@@ -72,7 +72,7 @@ def _opened(store: ObjectStore, key: str, digest: str, mode: str) -> Image.Image
 
 
 def class_pictures(store: ObjectStore, base: BaseModel, prompt: str, config: TrainingConfig, report: Report) -> Tensor:
-    """Pixels_BCHW of as many pictures of the class as the config asks, generated where the bucket does not have them yet.
+    """Pixels_BCHW of as many pictures of the class as the config asks, generated where the bucket has none yet.
 
     Picture i is made with seed i, so every training of the same base model and class shares them.
     """

@@ -196,7 +196,7 @@ def test_a_caller_is_told_whether_it_fits_into_the_gpu_here(trainer: Trainer) ->
     small = Device(kind="cuda", memory_bytes=unknown.peak_memory_bytes // 10)
     plan = training_plan(answer_of(trainer.trainings.create(asked, small)))
     assert (plan.device_memory_bytes, plan.fits) == (small.memory_bytes, False)
-    assert plan.smallest_preset == "low_memory"
+    assert plan.smallest_preset == "low-memory"
     assert small.memory_bytes < plan.least_memory_bytes < unknown.peak_memory_bytes
     assert "no preset fits" in plan.summary()
 
