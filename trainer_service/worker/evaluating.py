@@ -19,7 +19,6 @@ from base_models.likeness.evaluation import evaluate
 from base_models.likeness.judge import Judge
 from service_kit.adapter_manifest import EvaluationEntry
 from trainer_service.events import Evaluated
-from trainer_service.training_config import TrainingConfig
 from trainer_service.training_record import LeaseLost, TrainingRecord
 from trainer_service.worker.autocast import quick
 from trainer_service.worker.interrupts import Cancelled, Draining
@@ -82,15 +81,16 @@ def judged(base: BaseModel, candidate: Candidate, judge: Judge, report: Report) 
     prompts = [record.prompt("") + scene for scene in scenes]
     pixels_MCHW = candidate.pixels_NCHW[:_MOST_AUTOENCODED]
     total = 2 * len(scenes) + len(pixels_MCHW)
+    size, at_once = record.config.resolution, record.config.pictures_at_once
 
     def counting(before: int) -> Count:
         return lambda finished: report(before + finished, total)
 
     with quick(record.config, base.device):
-        untuned_BCHW = drawn(base, prompts, record.config, counting(0))
+        untuned_BCHW = drawn(base, prompts, size, at_once, counting(0))
         with reloaded(base, candidate.body):
-            tuned_BCHW = drawn(base, prompts, record.config, counting(len(scenes)))
-        autoencoded_MCHW = autoencoded(base, pixels_MCHW, record.config.pictures_at_once, counting(2 * len(scenes)))
+            tuned_BCHW = drawn(base, prompts, size, at_once, counting(len(scenes)))
+        autoencoded_MCHW = autoencoded(base, pixels_MCHW, at_once, counting(2 * len(scenes)))
     found = evaluate(
         judge,
         candidate.pixels_NCHW,
@@ -103,13 +103,13 @@ def judged(base: BaseModel, candidate: Candidate, judge: Judge, report: Report) 
     return EvaluationEntry(judge=judge.name, **dataclasses.asdict(found))
 
 
-def drawn(base: BaseModel, prompts: Sequence[str], config: TrainingConfig, count: Count) -> Tensor:
+def drawn(base: BaseModel, prompts: Sequence[str], size: int, at_once: int, count: Count) -> Tensor:
     """Pixels_BCHW on the CPU: picture b of prompt b with seed b, by the network as it is now, in groups."""
     groups = []
-    for start in range(0, len(prompts), config.pictures_at_once):
-        rows = range(len(prompts))[start : start + config.pictures_at_once]
+    for start in range(0, len(prompts), at_once):
+        rows = range(len(prompts))[start : start + at_once]
         count(start)
-        made = base.generate([prompts[row] for row in rows], rows, config.resolution, lambda start=start: count(start))
+        made = base.generate([prompts[row] for row in rows], rows, size, lambda start=start: count(start))
         groups.append(made.cpu())
     count(len(prompts))
     return torch.cat(groups)
