@@ -37,6 +37,7 @@ bench: .venv/test ## Hold the speed of training and of serving against what diff
 
 bench-gpu: .venv/test ## The same on a GPU, in the shapes of SD1.5, SDXL and FLUX.1, into docs/measurements/; skipped without one
 	$(BIN)/python -m tests.benchmarks.training_speed_gpu --out $(GPU_MEASUREMENTS)
+	$(BIN)/python -m tests.benchmarks.memory_gpu
 	$(BIN)/python -m tests.benchmarks.serving_speed_gpu --out $(GPU_MEASUREMENTS)
 
 check: .venv/test .venv-protos/ready ## Format, lint, types, import rules, contract, stale generated code, file length

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from base_models.activation_figures import ActivationFigures, read_figures
 from base_models.hub_cache import NoSnapshot, folder_of, looks_like_hub_id
 from base_models.quantisation import QuantisationUnsupported, is_quantised
 from base_models.traits import FAMILIES
@@ -55,6 +56,8 @@ class BaseModelEntry:
     reference: Reference
     judge: JudgeName | None
     """Its own judge of pictures; None: what the operator provides."""
+    activations: ActivationFigures | None
+    """None: nobody has counted what this family holds while it computes."""
     is_quantised: bool = False
     """Whether its denoiser's weights are: then all but the autoencoder is held in bfloat16."""
 
@@ -104,8 +107,6 @@ _PRESETS = {
             seconds_per_example=0.041,
             seconds_per_image=0.7,
             seconds_after=14.0,
-            loaded_bytes=700_000_000,
-            bytes_per_example=60_000_000,
         ),
         judge="toon",
     )
@@ -187,6 +188,7 @@ def describe(name: str, folder: Path) -> BaseModelEntry:
         reference=preset.reference,
         judge=preset.judge,
         is_quantised=quantised,
+        activations=read_figures(name if name in BUNDLED else "", traits.tag),
     )
 
 

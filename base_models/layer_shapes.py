@@ -25,7 +25,7 @@ def read_layer_shapes(entry: BaseModelEntry) -> LayerShapes:
     for part in entry.traits.adaptable:
         stored_prefix = _STORED_PREFIX if part in entry.traits.bare_text_encoders else ""
         for path in sorted((entry.folder / part).glob("*.safetensors")):
-            for name, place in _header(path).items():
+            for name, place in file_header(path).items():
                 weight = name.replace(QUANTISED_SUFFIX, ".weight")
                 layer = weight.removesuffix(".weight").removeprefix(stored_prefix)
                 if weight.endswith(".weight") and len(place.shape) in (2, 4) and not layer.endswith(_EMBEDDINGS):
@@ -33,6 +33,7 @@ def read_layer_shapes(entry: BaseModelEntry) -> LayerShapes:
     return shapes
 
 
-def _header(path: Path) -> dict[str, TensorPlace]:
+def file_header(path: Path) -> dict[str, TensorPlace]:
+    """The tensors of a file. Raises NotSafetensors."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as body:
         return read_header(body)

@@ -4,12 +4,12 @@ Its one rule: decided before anything is loaded, by arithmetic on what the files
 """
 
 import math
-import mmap
 from collections.abc import Mapping
 from typing import Literal
 
 from base_models.catalog import BaseModelEntry
-from base_models.safetensors_header import TensorPlace, read_header
+from base_models.layer_shapes import file_header
+from base_models.safetensors_header import TensorPlace
 
 OffloadName = Literal["none", "model", "group"]
 """none: all weights on the device. model: the denoiser stays there, of the other parts the one that was used last.
@@ -18,6 +18,7 @@ group: of the denoiser only the blocks that compute, and the next; of the others
 PlacementName = Literal["model", "group", "on_request"]
 """on_request: as `model`, but what came stays until it is asked to leave."""
 
+AUTOENCODER = "vae"
 _FLOATS = ("F32", "F16", "BF16")
 _FLOAT32_BYTES = 4
 # What a few pictures are computed in beside the weights; where it is too little for a batch, batches become smaller.
@@ -30,14 +31,14 @@ def weight_bytes(entry: BaseModelEntry, item_bytes: int) -> dict[str, int]:
     Raises NotSafetensors where a file is damaged.
     """
     found: dict[str, int] = {}
-    for path in sorted(entry.folder.glob("*/*.safetensors")):
-        part = path.parent.name
+    for part in sorted({path.parent.name for path in entry.folder.glob("*/*.safetensors")}):
         if part not in entry.traits.without:
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as body:
-                places = read_header(body).values()
+            # Several files of a part are shards, or the same tensors in another number format.
+            files = (entry.folder / part).glob("*.safetensors")
+            places = {name: place for path in files for name, place in file_header(path).items()}
             # The autoencoder is held in float32 always.
-            wide = _FLOAT32_BYTES if part == "vae" else item_bytes
-            found[part] = found.get(part, 0) + sum(_loaded_bytes(place, wide) for place in places)
+            wide = _FLOAT32_BYTES if part == AUTOENCODER else item_bytes
+            found[part] = sum(_loaded_bytes(place, wide) for place in places.values())
     return found
 
 

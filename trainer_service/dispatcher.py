@@ -18,6 +18,7 @@ from service_kit.errors import ResourceMissing
 from service_kit.names import TrainingName
 from service_kit.store import ObjectStore, StoreError
 from trainer_service.metrics import TrainerMetrics
+from trainer_service.training_memory import Device
 from trainer_service.training_queue import Free, TrainingQueue
 from trainer_service.training_record import HEARTBEAT_S, LeaseWatch
 from trainer_service.training_store import TrainingStore
@@ -70,6 +71,13 @@ class Dispatcher:
     def poke(self) -> None:
         """Look at the queue now: a training was created."""
         self._changed.set()
+
+    def device(self) -> Device | None:
+        """The smallest of the workers', as far as they have said; None where none has, or there are none."""
+        if self._gpus and not any(self._gpus):
+            return Device(kind="cpu")
+        known = [worker.device for worker in self._workers if worker.device is not None]
+        return min(known, key=lambda device: device.memory_bytes, default=None)
 
     async def cancel(self, name: TrainingName) -> None:
         """Interrupt a training within one step, if a worker of ours has it."""

@@ -6,6 +6,7 @@ Its one rule: a training's state is in its record alone. An executor may be told
 from typing import Protocol
 
 from service_kit.names import TrainingName
+from trainer_service.training_memory import Device
 
 
 class Executor(Protocol):
@@ -19,6 +20,9 @@ class Executor(Protocol):
 
     def poke(self) -> None:
         """Look at the queue now: a training was created."""
+
+    def device(self) -> Device | None:
+        """The smallest that a training may be given; None where that is not known."""
 
     async def cancel(self, name: TrainingName) -> None:
         """Make haste with a training that its record says is cancelled, or that was deleted."""

@@ -71,6 +71,9 @@ class KubernetesExecutor:
         """Look now: a training was created, or a Job has changed."""
         self._changed.set()
 
+    def device(self) -> None:
+        """Not known: nodes differ, and a Job's is chosen when it starts."""
+
     async def cancel(self, name: TrainingName) -> None:
         """Look now, and delete the training's Job if it waits; one that runs reads of it in the record within 5 s."""
         self.poke()

@@ -93,7 +93,9 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     async def CreateTraining(
         self, request: pb.CreateTrainingRequest, context: grpc.aio.ServicerContext
     ) -> pb.CreateTrainingResponse:
-        created = await asyncio.to_thread(self._trainings.create, asked.training_request(request))
+        created = await asyncio.to_thread(
+            self._trainings.create, asked.training_request(request), self._executor.device()
+        )
         self._executor.poke()
         return wire.created(created)
 

@@ -12,7 +12,7 @@ from base_models.catalog import BaseModelEntry
 from base_models.traits.family_traits import CropName, OptimizerName, PrecisionName, TargetsName
 from service_kit.errors import Violations
 
-PresetName = Literal["fast", "balanced", "quality"]
+PresetName = Literal["fast", "balanced", "quality", "low_memory"]
 AdapterTypeName = Literal["lora", "dora"]
 WeightingName = Literal["constant", "min_snr", "p2", "debiased"]
 GradientCheckpointingName = Literal["automatic", "always", "never"]
@@ -53,6 +53,8 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
 }
 _PRODIGY_RATE = (0, 10, False)
 
+_PICTURES_AT_ONCE = 8
+
 # The steps of the base model's defaults are for this many pictures; for others they follow the number, within bounds.
 _USUAL_IMAGES = 16
 _LEAST_STEPS, _MOST_STEPS = 0.6, 2.5
@@ -66,13 +68,16 @@ _ENOUGH_TO_HOLD_OUT = 24
 class _Preset:
     steps: float
     """Times the base model's."""
-    ema_decay: float
+    ema_decay: float = 0.0
+    is_sparing: bool = False
+    """With memory: pictures one by one, activations computed twice."""
 
 
 _PRESETS: dict[str, _Preset] = {
-    "fast": _Preset(steps=0.5, ema_decay=0.0),
-    "balanced": _Preset(steps=1.0, ema_decay=0.0),
+    "fast": _Preset(steps=0.5),
+    "balanced": _Preset(steps=1.0),
     "quality": _Preset(steps=3.0, ema_decay=0.98),
+    "low_memory": _Preset(steps=1.0, is_sparing=True),
 }
 
 
@@ -115,6 +120,11 @@ class TrainingConfig(BaseModel):
     validate_every: int
     validation_images: int
     early_stop_patience: int
+
+    @property
+    def pictures_at_once(self) -> int:
+        """Most pictures that are encoded, or drawn, at once outside of steps."""
+        return 1 if _PRESETS[self.preset].is_sparing else _PICTURES_AT_ONCE
 
 
 def check_ranges(given: Given, entry: BaseModelEntry, field: str, violations: Violations) -> None:
@@ -199,8 +209,9 @@ def decide(given: Given, entry: BaseModelEntry, seed: int, images: int, subject:
     decided = {
         "preset": preset_name,
         "steps": steps,
-        "batch_size": defaults.batch_size,
-        "gradient_accumulation": 1,
+        "batch_size": 1 if preset.is_sparing else defaults.batch_size,
+        # Where the caller says how many pictures are computed at once, the step has as many batches as ever.
+        "gradient_accumulation": defaults.batch_size if preset.is_sparing and "batch_size" not in given else 1,
         "optimizer": "adamw",
         "learning_rate": 1.0 if given.get("optimizer") == "prodigy" else defaults.learning_rate,
         "text_encoder_learning_rate": 0.0,
@@ -219,7 +230,7 @@ def decide(given: Given, entry: BaseModelEntry, seed: int, images: int, subject:
         "caption_dropout": defaults.caption_dropout,
         "seed": seed,
         "precision": defaults.precision,
-        "gradient_checkpointing": "automatic",
+        "gradient_checkpointing": "always" if preset.is_sparing else "automatic",
         "loss_weighting": "min_snr" if "min_snr_gamma" in given else "constant",
         "min_snr_gamma": 5.0,
         "noise_offset": 0.0,

@@ -5,10 +5,12 @@ between leaves only what a repeat of the request finds and uses.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import get_args
 
 from base_models.catalog import BaseModelEntry
 from service_kit import schema
@@ -16,21 +18,30 @@ from service_kit.adapter_manifest import AdapterReservation
 from service_kit.call_context import identify, traceparent
 from service_kit.errors import PreconditionUnmet, ResourceExists, ResourceMissing, Violations
 from service_kit.names import AdapterName, ProjectName, TrainingName
-from service_kit.store import ObjectExists, ObjectMissing, ObjectStore
+from service_kit.store import ObjectExists, ObjectStore
 from service_kit.tombstone import is_deleted, wrote_too_late
 from trainer_service.consent import require_consent
 from trainer_service.dataset_advice import MINIMUM_IMAGES
 from trainer_service.dataset_record import DatasetRecord
 from trainer_service.datasets import Datasets
 from trainer_service.ending import end_training
-from trainer_service.estimating import Estimate, Speed, estimate
+from trainer_service.estimating import Estimate
+from trainer_service.estimator import Estimator
 from trainer_service.events import StateChanged
 from trainer_service.journal import Journal
 from trainer_service.lifecycle import State
 from trainer_service.paging import PageRequest, page_of_ids
 from trainer_service.project_quota import ProjectQuota
 from trainer_service.request_id import derived_id
-from trainer_service.training_config import DEFAULT_CAPTION_TEMPLATE, MAX_SEED, TrainingConfig, decide, training_prompt
+from trainer_service.training_config import (
+    DEFAULT_CAPTION_TEMPLATE,
+    MAX_SEED,
+    PresetName,
+    TrainingConfig,
+    decide,
+    training_prompt,
+)
+from trainer_service.training_memory import Device
 from trainer_service.training_record import DatasetTraining, TrainingDataset, TrainingImage, TrainingRecord
 from trainer_service.training_request import CheckedRequest, TrainingRequest, check_request
 from trainer_service.training_store import TrainingStore
@@ -69,16 +80,18 @@ class Trainings:
         self._store = store
         self._quota = ProjectQuota(store, most_of_a_project)
         self._records = TrainingStore(store)
+        self._estimator = Estimator(store)
         self._datasets = datasets
         self._base_models = base_models
         self._count_tokens = count_tokens
         self._now = now
         self._require_consent = require_consent
 
-    def create(self, request: TrainingRequest) -> Created:
+    def create(self, request: TrainingRequest, device: Device | None = None) -> Created:
         """Queue a training, or find the one that an equal request queued before.
 
-        Raises InvalidRequest, ResourceMissing, ResourceExists, PreconditionUnmet, and TryLater beyond the quota.
+        device: what workers here compute on, for an estimate; None where that is not known. Raises InvalidRequest,
+        ResourceMissing, ResourceExists, PreconditionUnmet, and TryLater beyond the quota.
         """
         checked = check_request(request, self._base_models)
         project = checked.dataset.project
@@ -97,7 +110,14 @@ class Trainings:
         if request.validate_only:
             version = free_version(self._store, adapter, claim, request.new_version, self._now())
             record = self._record(name, checked, config, request, version, "", dataset)
-            return Created(record, dataset, estimate(config, checked.entry, self._speed(checked.entry)))
+            by_preset = {
+                preset: self._decide(
+                    name, dataclasses.replace(checked, config=checked.config | {"preset": preset}), dataset
+                )
+                for preset in get_args(PresetName)
+            }
+            found = self._estimator.estimate(config, checked.entry, len(dataset.accepted), device, by_preset)
+            return Created(record, dataset, found)
         with self._quota.place(name):
             return self._write(name, checked, config, request, dataset)
 
@@ -159,7 +179,10 @@ class Trainings:
     def memory_of(self, record: TrainingRecord) -> int:
         """The most bytes that a training is estimated to hold at once; 0 where its base model is allowed no more."""
         entry = self._base_models.get(record.base_model)
-        return estimate(record.config, entry, self._speed(entry)).peak_bytes if entry else 0
+        if entry is None:
+            return 0
+        pictures = len(self._records.dataset(record.name).images)
+        return self._estimator.memory(record.config, entry, pictures)
 
     def _enter_with_dataset(self, record: TrainingRecord) -> None:
         """Have the dataset's deletion find this training. Raises ResourceMissing where it was deleted meanwhile."""
@@ -182,12 +205,6 @@ class Trainings:
                 "REQUEST_ID_REUSED",
             )
         return Created(record, self._datasets.get(record.dataset_name))
-
-    def _speed(self, entry: BaseModelEntry) -> Speed | None:
-        try:
-            return Speed.from_json(self._store.get(schema.training_speed(entry.name)).body)
-        except ObjectMissing:
-            return None
 
     def _decide(self, name: TrainingName, checked: CheckedRequest, dataset: DatasetRecord) -> TrainingConfig:
         # A function of the name, so that equal requests train with equal seeds.

@@ -16,6 +16,7 @@ from typing import Any
 
 from service_kit.names import TrainingName
 from trainer_service.gpus import VISIBLE_DEVICES
+from trainer_service.training_memory import Device
 
 _logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def child_environment(environ: Mapping[str, str], gpu: str | None) -> dict[str, 
 
 
 class WarmWorker:
-    """One warm child process. `holder` is its name in leases."""
+    """One warm child process. `holder` is its name in leases; `device` is what it computes on, once it has said so."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, holder: str, observe: Callable[[str, Mapping[str, Any]], None]
@@ -47,6 +48,7 @@ class WarmWorker:
         self._observe = observe
         self._training: TrainingName | None = None
         self._process = process
+        self.device: Device | None = None
 
     @classmethod
     async def start(cls, gpu: str | None, observe: Callable[[str, Mapping[str, Any]], None]) -> "WarmWorker":
@@ -116,6 +118,8 @@ class WarmWorker:
             said = json.loads(line)
             if "observed" in said:
                 self._observe(self.holder, said["observed"])
+            if "device" in said:
+                self.device = Device.model_validate(said["device"])
             if key in said:
                 return True
         return False

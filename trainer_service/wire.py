@@ -17,6 +17,7 @@ from trainer_service.enum_words import number
 from trainer_service.exporting import Export
 from trainer_service.image_entry import ImageEntry
 from trainer_service.lifecycle import Stage
+from trainer_service.memory_advice import Advice
 from trainer_service.training_record import TrainingRecord
 from trainer_service.trainings import Created
 
@@ -86,7 +87,18 @@ def created(found: Created) -> trainer_pb2.CreateTrainingResponse:
         message.estimate.duration.CopyFrom(_duration(found.estimate.seconds))
         message.estimate.peak_memory_bytes = found.estimate.peak_bytes
         message.estimate.basis = found.estimate.basis
+        if found.estimate.advice is not None:
+            _note_advice(message.estimate, found.estimate.advice)
     return message
+
+
+def _note_advice(message: training_pb2.TrainingEstimate, advice: Advice) -> None:
+    message.device_memory_bytes, message.fits = advice.device_bytes, advice.fits
+    message.memory_advice = advice.words
+    if advice.smallest:
+        preset = message.DESCRIPTOR.fields_by_name["smallest_preset"].enum_type
+        message.smallest_preset = number(preset, advice.smallest)
+        message.least_memory_bytes = advice.least_bytes
 
 
 def event(found: events.Event) -> training_pb2.TrainingEvent:

@@ -18,10 +18,8 @@ from base_models.family import Conditioning, LatentShape, Prediction
 from base_models.group_offloading import by_groups
 from base_models.pipelines import adaptable_modules, load_pipeline
 from base_models.placement import PlacementName
-from base_models.traits.family_traits import TargetsName
+from base_models.traits.family_traits import TEXT_ENCODER_ATTENTION, TargetsName
 from base_models.visiting_parts import VisitingParts
-
-_TEXT_ENCODER_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
 class PipelineModel(ABC):
@@ -123,4 +121,4 @@ class PipelineModel(ABC):
         return self.entry.traits.targets[targets]
 
     def text_encoder_lora_modules(self) -> list[str]:
-        return _TEXT_ENCODER_ATTENTION
+        return TEXT_ENCODER_ATTENTION

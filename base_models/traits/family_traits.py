@@ -16,6 +16,8 @@ PrecisionName = Literal["float32", "bfloat16", "float16"]
 OptimizerName = Literal["adamw", "prodigy"]
 CropName = Literal["centre", "salient"]
 JudgeName = Literal["toon"]
+TEXT_ENCODER_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
+"""Name endings of the layers that a training adapts in text encoders, where it does."""
 GuidanceName = Literal["classifier_free", "embedded", "none"]
 """How a guidance scale takes effect: two predictions a step, a number that the network is told, or not at all."""
 
@@ -49,15 +51,16 @@ class TrainingDefaults:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a training costs on some hardware, at the default size: for estimates before one was carried out here."""
+    """How long a training takes on some hardware, at the default size: for estimates before one was carried out here.
+
+    Memory is computed instead: `base_models/activation_figures.py`.
+    """
 
     hardware: str
     seconds_before: float
     seconds_per_example: float
     seconds_per_image: float
     seconds_after: float
-    loaded_bytes: int
-    bytes_per_example: int
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,6 @@ def _preset(configs: Configs) -> Preset:
             seconds_per_example=0.55,
             seconds_per_image=5.4,
             seconds_after=60.0,
-            loaded_bytes=34_000_000_000,
-            bytes_per_example=12_000_000_000,
         ),
     )
 

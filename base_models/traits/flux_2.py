@@ -61,8 +61,6 @@ def _preset(configs: Configs) -> Preset:
             seconds_per_example=0.26,
             seconds_per_image=0.5 if is_distilled else 9.0,
             seconds_after=30.0,
-            loaded_bytes=16_200_000_000,
-            bytes_per_example=6_000_000_000,
         ),
     )
 

@@ -40,8 +40,6 @@ _PRESET = Preset(
         seconds_per_example=0.0043,
         seconds_per_image=0.13,
         seconds_after=10.0,
-        loaded_bytes=4_500_000_000,
-        bytes_per_example=1_500_000_000,
     ),
 )
 

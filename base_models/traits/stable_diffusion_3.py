@@ -38,38 +38,33 @@ class _Published:
     reference: Reference
 
 
-def _reference(
-    seconds_per_example: float, seconds_per_image: float, loaded_bytes: int, bytes_per_example: int
-) -> Reference:
+def _reference(seconds_per_example: float, seconds_per_image: float) -> Reference:
     return Reference(
         hardware="an H100 at 40 % of its peak, computed from operation counts, start and end guessed, never measured",
         seconds_before=90.0,
         seconds_per_example=seconds_per_example,
         seconds_per_image=seconds_per_image,
         seconds_after=40.0,
-        loaded_bytes=loaded_bytes,
-        bytes_per_example=bytes_per_example,
     )
 
 
 # Versions are the model types of sd-scripts; steps and scales are those of the pipeline and of the model cards.
 # 8.9, 31.1 and 11.2 TFLOP a forward pass at 1024 pixels, 2.1 times that with the backward pass, 10.5 for decoding a
-# picture; 2.0, 8.1 and 2.2 thousand million parameters beside the 5.6 of the text encoders, in two bytes each; what the
-# backward pass needs of a picture, counted tensor by tensor but for the attention's weights.
+# picture.
 _MEDIUM = _Published(
     Architecture("stable-diffusion-v3-medium", "3-medium", None),
     GenerationDefaults(steps=28, guidance_scale=7.0, scheduler="euler"),
-    _reference(0.047, 1.3, 15_600_000_000, 7_000_000_000),
+    _reference(0.047, 1.3),
 )
 _LARGE_35 = _Published(
     Architecture("stable-diffusion-v3.5-large", "3-5-large", None),
     GenerationDefaults(steps=28, guidance_scale=3.5, scheduler="euler"),
-    _reference(0.165, 4.4, 27_600_000_000, 26_000_000_000),
+    _reference(0.165, 4.4),
 )
 _MEDIUM_35 = _Published(
     Architecture("stable-diffusion-v3.5-medium", "3-5-medium", None),
     GenerationDefaults(steps=40, guidance_scale=4.5, scheduler="euler"),
-    _reference(0.06, 2.3, 16_000_000_000, 11_000_000_000),
+    _reference(0.06, 2.3),
 )
 # By the number of layers, and whether some of them have a second attention.
 _PUBLISHED: Mapping[tuple[int, bool], _Published] = {

@@ -32,16 +32,13 @@ _PRESET = Preset(
         crop="salient",
     ),
     sample_scenes=(", portrait", ", on a beach"),
-    # 6.76 TFLOP a forward pass at 1024 pixels, 2.1 times that with the backward pass, 10.5 for decoding a picture; 3.5
-    # thousand million parameters in float32; what the backward pass needs of a picture, counted tensor by tensor.
+    # 6.76 TFLOP a forward pass at 1024 pixels, 2.1 times that with the backward pass, 10.5 for decoding a picture.
     reference=Reference(
         hardware="an H100 at 40 % of its peak, computed from operation counts, start and end guessed, never measured",
         seconds_before=60.0,
         seconds_per_example=0.036,
         seconds_per_image=1.05,
         seconds_after=20.0,
-        loaded_bytes=14_000_000_000,
-        bytes_per_example=12_000_000_000,
     ),
 )
 

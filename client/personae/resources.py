@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from personae.training_config import TrainingConfig
+from personae.vocabulary import Preset
 
 _CAPTION_TEMPLATE = "a picture of {trigger_word} {class_noun}, {caption}"  # the contract's default
 
@@ -136,11 +137,22 @@ class TrainingPlan:
     """Most device memory held at once."""
     basis: str
     """What time and memory were derived from, for a person."""
+    device_memory_bytes: int = 0
+    """Of the smallest GPU there; 0 where it is not known, or where there is none."""
+    fits: bool | None = None
+    """Whether it fits into that; None where that is 0."""
+    smallest_preset: Preset | None = None
+    """Where it does not fit: the preset that needs least."""
+    least_memory_bytes: int = 0
+    """What `smallest_preset` needs: where this is more than `device_memory_bytes`, none fits."""
+    memory_advice: str = ""
+    """The last four in words."""
 
     def summary(self) -> str:
         """One line for people, for example `about 4 min, 1.2 GB of device memory (an earlier training here)`."""
         time = f"{self.duration_s:.0f} s" if self.duration_s < 100 else f"{self.duration_s / 60:.0f} min"
-        return f"about {time}, {self.peak_memory_bytes / 1e9:.1f} GB of device memory ({self.basis})"
+        said = f"about {time}, {self.peak_memory_bytes / 1e9:.1f} GB of device memory ({self.basis})"
+        return said if self.fits is not False else f"{said}; it does not fit: {self.memory_advice}"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ Targets = Literal["attention", "attention-and-convolution", "all"]
 """Which layers of the denoiser get a LoRA."""
 Precision = Literal["float32", "bfloat16", "float16"]
 """Number format of the passes."""
-Preset = Literal["fast", "balanced", "quality"]
-"""How much time a training may take."""
+Preset = Literal["fast", "balanced", "quality", "low-memory"]
+"""How much time, or memory, a training may take."""
 AdapterType = Literal["lora", "dora"]
 """What is trained."""
 LossWeighting = Literal["constant", "min-snr", "p2", "debiased"]

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from personae import events, images, resources
 from personae.training_config import TrainingConfig
 from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, inference_pb2, trainer_pb2, training_pb2
-from personae.vocabulary import word
+from personae.vocabulary import Preset, word
 
 
 def dataset(message: dataset_pb2.Dataset) -> resources.Dataset:
@@ -94,6 +94,10 @@ def training(message: training_pb2.Training) -> resources.TrainingRecord:
     )
 
 
+def _preset(number: int) -> Preset | None:
+    return cast(Preset, word(training_pb2.Preset.DESCRIPTOR, number)) if number else None
+
+
 def training_plan(message: trainer_pb2.CreateTrainingResponse) -> resources.TrainingPlan:
     """What a training would be."""
     return resources.TrainingPlan(
@@ -106,6 +110,11 @@ def training_plan(message: trainer_pb2.CreateTrainingResponse) -> resources.Trai
         duration_s=message.estimate.duration.ToMilliseconds() / 1000,
         peak_memory_bytes=message.estimate.peak_memory_bytes,
         basis=message.estimate.basis,
+        device_memory_bytes=message.estimate.device_memory_bytes,
+        fits=message.estimate.fits if message.estimate.HasField("fits") else None,
+        smallest_preset=_preset(message.estimate.smallest_preset),
+        least_memory_bytes=message.estimate.least_memory_bytes,
+        memory_advice=message.estimate.memory_advice,
     )
 
 

@@ -59,7 +59,7 @@ async def train(
     response: Response,
     pictures: Annotated[list[UploadFile], File(description="Pictures; x.txt is the caption of x.png.")],
     class_noun: Annotated[str, Form(description="What is shown, in one or two words.")] = "",
-    preset: Annotated[str | None, Form(description="fast, balanced or quality")] = None,
+    preset: Annotated[str | None, Form(description="fast, balanced, quality or low-memory")] = None,
     steps: Annotated[int | None, Form(description="Optimizer steps; left out, the server chooses.")] = None,
 ) -> dict[str, object]:
     """Make a character of pictures: uploads them, queues a training and returns; its events say how it goes."""

@@ -40,6 +40,7 @@ NAMES = ("micah-b", "adventurer-c", "toon-a", "mini-d", "style-dylan", "style-em
 FIGURES = ("likeness", "obedience", "memorisation", "diversity", "nearest", "seconds")
 _TRIGGER, _NOUN = "sks", "character"
 _SEED_ROUNDS = 4  # how often the judge's scenes are drawn, each time with other seeds
+_AT_ONCE = 8
 
 
 class Laboratory:
@@ -55,7 +56,7 @@ class Laboratory:
         self._prompts = [
             training_prompt(DEFAULT_CAPTION_TEMPLATE, _TRIGGER, _NOUN, "") + scene for scene in self._scenes
         ]
-        self._untuned_BCHW = drawn(self._base, self._prompts, entry.default_size, lambda finished: None)
+        self._untuned_BCHW = drawn(self._base, self._prompts, entry.default_size, _AT_ONCE, lambda finished: None)
 
     def trial(self, name: str, given: Mapping[str, Any], pictures: Path | None) -> dict[str, float | None]:
         """Train on a set by a recipe and measure what comes of it."""
@@ -65,13 +66,13 @@ class Laboratory:
         body = self._train(examples, config)
         seconds = time.monotonic() - begun_s
         with reloaded(self._base, body):
-            tuned_BCHW = drawn(self._base, self._prompts, self._entry.default_size, lambda finished: None)
+            tuned_BCHW = drawn(self._base, self._prompts, self._entry.default_size, _AT_ONCE, lambda finished: None)
         if pictures is not None:
             _write_sheet(tuned_BCHW, pictures)
         found = evaluate(
             self._judge,
             self._pixels[name],
-            autoencoded(self._base, self._pixels[name], lambda finished: None),
+            autoencoded(self._base, self._pixels[name], _AT_ONCE, lambda finished: None),
             self._untuned_BCHW,
             tuned_BCHW,
             self._scenes,

@@ -1,8 +1,8 @@
 """Entry point of a worker: `python -m trainer_service.worker [TRAINING]`, with the services' environment.
 
 Without TRAINING it reads one JSON object a line: `{"run": NAME, "etag": ETAG}` or `{"cancel": NAME}`, and writes
-`{"ready": true}` once, `{"ended": NAME, "exit_code": N}` after each, and in between `{"observed": …}` for metrics. When
-standard input closes, because its parent stopped or died, it checkpoints, hands over and exits.
+`{"ready": true, "device": …}` once, `{"ended": NAME, "exit_code": N}` after each, and in between `{"observed": …}` for
+metrics. When standard input closes, because its parent stopped or died, it checkpoints, hands over and exits.
 
 Several processes carry out one TRAINING where a launcher starts them (`accelerate launch`, `torchrun`): process 0 is
 the worker, and the others follow it.
@@ -44,6 +44,7 @@ from trainer_service.worker.following import follow
 from trainer_service.worker.interrupts import Interrupts
 from trainer_service.worker.processes import dismiss, join
 from trainer_service.worker.run import Workbench, run_training
+from trainer_service.worker.stopwatch import device_of
 from trainer_service.worker.telling import Pipe
 
 _logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def _stay_warm(bench: Workbench) -> int:
     jobs: queue.SimpleQueue[tuple[TrainingName, str] | None] = queue.SimpleQueue()
     present = _Present()
     threading.Thread(target=_listen, args=(jobs, present), name="orders", daemon=True).start()
-    _say(pipe, {"ready": True})
+    _say(pipe, {"ready": True, "device": device_of(bench.device).model_dump()})
     while True:
         job = jobs.get()
         if job is None:

@@ -28,7 +28,6 @@ from trainer_service.worker.reporter import Reporter
 
 # Takes after the last checkpoint; where even more were needed, workers die of the evaluation and the next goes without.
 MAX_TAKES = 2
-_GROUP = 8
 _MOST_AUTOENCODED = 64
 _logger = logging.getLogger(__name__)
 
@@ -82,15 +81,16 @@ def judged(base: BaseModel, candidate: Candidate, judge: Judge, report: Report) 
     prompts = [record.prompt("") + scene for scene in scenes]
     pixels_MCHW = candidate.pixels_NCHW[:_MOST_AUTOENCODED]
     total = 2 * len(scenes) + len(pixels_MCHW)
+    size, at_once = record.config.resolution, record.config.pictures_at_once
 
     def counting(before: int) -> Count:
         return lambda finished: report(before + finished, total)
 
     with quick(base, record.config):
-        untuned_BCHW = drawn(base, prompts, record.config.resolution, counting(0))
+        untuned_BCHW = drawn(base, prompts, size, at_once, counting(0))
         with reloaded(base, candidate.body):
-            tuned_BCHW = drawn(base, prompts, record.config.resolution, counting(len(scenes)))
-        autoencoded_MCHW = autoencoded(base, pixels_MCHW, counting(2 * len(scenes)))
+            tuned_BCHW = drawn(base, prompts, size, at_once, counting(len(scenes)))
+        autoencoded_MCHW = autoencoded(base, pixels_MCHW, at_once, counting(2 * len(scenes)))
     found = evaluate(
         judge,
         candidate.pixels_NCHW,
@@ -103,11 +103,11 @@ def judged(base: BaseModel, candidate: Candidate, judge: Judge, report: Report) 
     return EvaluationEntry(judge=judge.name, **dataclasses.asdict(found))
 
 
-def drawn(base: BaseModel, prompts: Sequence[str], size: int, count: Count) -> Tensor:
+def drawn(base: BaseModel, prompts: Sequence[str], size: int, at_once: int, count: Count) -> Tensor:
     """Pixels_BCHW on the CPU: picture b of prompt b with seed b, by the network as it is now, in groups."""
     groups = []
-    for start in range(0, len(prompts), _GROUP):
-        rows = range(len(prompts))[start : start + _GROUP]
+    for start in range(0, len(prompts), at_once):
+        rows = range(len(prompts))[start : start + at_once]
         count(start)
         made = base.generate([prompts[row] for row in rows], rows, size, lambda start=start: count(start))
         groups.append(made.cpu())
@@ -116,12 +116,12 @@ def drawn(base: BaseModel, prompts: Sequence[str], size: int, count: Count) -> T
 
 
 @torch.no_grad()
-def autoencoded(base: BaseModel, pixels_MCHW: Tensor, count: Count) -> Tensor:
+def autoencoded(base: BaseModel, pixels_MCHW: Tensor, at_once: int, count: Count) -> Tensor:
     """Pixels_MCHW on the CPU of training pictures, as generated ones come out of the autoencoder, in groups."""
     groups = []
-    for start in range(0, len(pixels_MCHW), _GROUP):
+    for start in range(0, len(pixels_MCHW), at_once):
         count(start)
-        made = base.decode_latents(base.encode_images(pixels_MCHW[start : start + _GROUP]))
+        made = base.decode_latents(base.encode_images(pixels_MCHW[start : start + at_once]))
         groups.append(made.float().clamp(-1, 1).cpu())
     count(len(pixels_MCHW))
     return torch.cat(groups)

@@ -12,8 +12,6 @@ from torch.nn import functional
 
 from base_models.family import BaseModel, Conditioning
 
-_ENCODE_BATCH = 8
-
 
 @dataclass(frozen=True)
 class ExampleSet:
@@ -72,19 +70,21 @@ def encode(
     prompts: Sequence[str],
     loss_weights: Sequence[Tensor | None],
     report: Callable[[int, int], None],
+    at_once: int = 8,
 ) -> ExampleSet:
     """Encode pictures (pixels_CHW of any shapes) and prompts, one a picture.
 
-    loss_weights: 1HW in pixels, or None. `report(done, total)` may raise to interrupt.
+    loss_weights: 1HW in pixels, or None. at_once: most pictures or prompts in one pass.
+    `report(done, total)` may raise to interrupt.
     """
     latents: dict[int, Tensor] = {}
     conditioning = []
-    for rows in chunks_of_one_shape([picture.shape for picture in pictures], range(len(pictures)), _ENCODE_BATCH):
+    for rows in chunks_of_one_shape([picture.shape for picture in pictures], range(len(pictures)), at_once):
         report(len(latents), len(pictures))
         encoded_BCHW = base.encode_images(torch.stack([pictures[row] for row in rows]))
         latents |= dict(zip(rows, encoded_BCHW, strict=True))
-    for start in range(0, len(prompts), _ENCODE_BATCH):
-        conditioning.append(base.encode_prompts(prompts[start : start + _ENCODE_BATCH]))
+    for start in range(0, len(prompts), at_once):
+        conditioning.append(base.encode_prompts(prompts[start : start + at_once]))
     report(len(pictures), len(pictures))
     ordered = tuple(latents[row] for row in range(len(pictures)))
     return ExampleSet(

@@ -17,11 +17,11 @@ from base_models.family import BaseModel
 from service_kit import schema
 from service_kit.names import DatasetName
 from service_kit.store import ObjectMissing, ObjectStore
+from trainer_service.training_config import TrainingConfig
 from trainer_service.training_record import TrainingDataset, TrainingImage
 from trainer_service.worker.framing import Framing
 from trainer_service.worker.verified_reads import read_verified
 
-_CLASS_BATCH = 8
 # What lies in the bucket was encoded by us: by the picture doctor, or below.
 _FORMATS = ("PNG",)
 Report = Callable[[int, int], None]
@@ -71,13 +71,12 @@ def _opened(store: ObjectStore, key: str, digest: str, mode: str) -> Image.Image
     return Image.open(io.BytesIO(read_verified(store, key, digest)), formats=_FORMATS).convert(mode)
 
 
-def class_pictures(
-    store: ObjectStore, base: BaseModel, prompt: str, count: int, resolution: int, report: Report
-) -> Tensor:
-    """Pixels_BCHW of `count` pictures of the class, generated where the bucket does not have them yet.
+def class_pictures(store: ObjectStore, base: BaseModel, prompt: str, config: TrainingConfig, report: Report) -> Tensor:
+    """Pixels_BCHW of as many pictures of the class as the config asks, generated where the bucket has none yet.
 
     Picture i is made with seed i, so every training of the same base model and class shares them.
     """
+    count, resolution = config.prior_images, config.resolution
     prompt_digest = hashlib.sha256(f"{prompt}/{resolution}".encode()).hexdigest()
     keys = [schema.class_image(base.digest, prompt_digest, index) for index in range(count)]
     found: dict[int, Tensor] = {}
@@ -87,9 +86,9 @@ def class_pictures(
         except ObjectMissing:
             continue
     missing = [index for index in range(count) if index not in found]
-    for start in range(0, len(missing), _CLASS_BATCH):
+    for start in range(0, len(missing), config.pictures_at_once):
         report(len(found), count)
-        seeds = missing[start : start + _CLASS_BATCH]
+        seeds = missing[start : start + config.pictures_at_once]
         made_BCHW = base.generate([prompt] * len(seeds), seeds, resolution, lambda: report(len(found), count)).cpu()
         for seed, pixels_CHW in zip(seeds, made_BCHW, strict=True):
             picture = as_picture(pixels_CHW)

@@ -49,16 +49,20 @@ def prepare(
     class_prompt = f"a picture of a {record.class_noun}"
     if config.prior_weight:
         stage(Stage.GENERATING_CLASS_IMAGES)
-        prior += class_pictures(store, base, class_prompt, config.prior_images, config.resolution, report)
+        prior += class_pictures(store, base, class_prompt, config, report)
     stage(Stage.ENCODING)
     prompts = [record.prompt(image.caption) for image in dataset.images]
     held_out, taught = held_out_and_taught(config, len(pictures))
     subject = _encoded(base, config, pictures, prompts, taught, report, mirrored=config.horizontal_flip)
+    prior_set = None
+    if prior:
+        prior_prompts = [class_prompt] * len(prior)
+        prior_set = encode(base, prior, prior_prompts, [None] * len(prior), report, config.pictures_at_once)
     examples = Examples(
         subject=subject,
         validation=_encoded(base, config, pictures, prompts, held_out, report) if held_out else subject,
         empty_prompt=encode_empty_prompt(base),
-        prior=encode(base, prior, [class_prompt] * len(prior), [None] * len(prior), report) if prior else None,
+        prior=prior_set,
     )
     make_room_for_steps(base, config)
     return Prepared(dataset, tuple(picture.pixels_CHW for picture in pictures), examples)
@@ -93,7 +97,7 @@ def _encoded(
         pixels += [picture.flip(-1) for picture in pixels]
         weights += [None if weight is None else weight.flip(-1) for weight in weights]
         called += called
-    return encode(base, pixels, called, weights, report)
+    return encode(base, pixels, called, weights, report, config.pictures_at_once)
 
 
 def _loss_weight(mask_1HW: Tensor | None, outside: float) -> Tensor | None:

@@ -213,7 +213,6 @@ def _carry_out(
         exchange(record)
         with span("load base model", base_model=entry.name):
             base = bench.base(entry)
-        stopwatch.base_loaded()
         with span("prepare"):
             prepared = prepare(bench.store, record, entry, base, report, reporter.stage)
         reporter.stage(Stage.STEPPING)
@@ -246,6 +245,6 @@ def _carry_out(
         with span("publish"):
             outcome = dataclasses.replace(outcome, report=report_file)
             publish(bench.store, record, prepared.dataset, base.digest, entry.pipeline, outcome, bench.now)
-        speed = stopwatch.speed(record)
+        speed = stopwatch.speed(record, entry, len(prepared.pictures))
         if speed is not None:
             bench.store.put(schema.training_speed(record.base_model), speed.to_json())

@@ -47,10 +47,13 @@ class Sampler:
         config = self._record.config
         prompts = list(config.sample_prompts)
         try:
-            with quick(self._base, config):
-                pixels_BCHW = self._base.generate(prompts, range(len(prompts)), config.resolution, check)
-            for index, pixels_CHW in enumerate(pixels_BCHW.float().cpu()):
-                self._report(step, index, pixels_CHW)
+            for start in range(0, len(prompts), config.pictures_at_once):
+                seeds = range(len(prompts))[start : start + config.pictures_at_once]
+                with quick(self._base, config):
+                    some = [prompts[seed] for seed in seeds]
+                    pixels_BCHW = self._base.generate(some, seeds, config.resolution, check)
+                for index, pixels_CHW in zip(seeds, pixels_BCHW.float().cpu(), strict=True):
+                    self._report(step, index, pixels_CHW)
         except (LeaseLost, Cancelled, Draining):
             raise
         # For example a device whose memory does for the steps and not for pictures besides.

@@ -31,7 +31,16 @@ from trainer_service.worker.readings import Reading
 from trainer_service.worker.reporter import INTERVAL_S, Reporter
 from trainer_service.worker.sampling import Sampler
 from trainer_service.worker.stopwatch import Stopwatch
-from trainer_service.worker.training_loop import Learned, Noticed, SampleDue, Snapshot, Step, Validated, train
+from trainer_service.worker.training_loop import (
+    MEMORY_RAN_OUT,
+    Learned,
+    Noticed,
+    SampleDue,
+    Snapshot,
+    Step,
+    Validated,
+    train,
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,8 @@ def step_through(
                 with span("draw samples", step=moment.step), stopwatch.drawing(len(config.sample_prompts)):
                     sampler.draw(moment.step, check_between_pictures)
             case Noticed():
+                if moment.reason in MEMORY_RAN_OUT:
+                    stopwatch.memory_ran_out()
                 reporter.notice(moment.reason, moment.message)
             case Snapshot():
                 _check_finite(moment.weights.own, moment.step)

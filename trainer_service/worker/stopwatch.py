@@ -11,7 +11,10 @@ from contextlib import contextmanager
 
 import torch
 
+from base_models.catalog import BaseModelEntry
+from base_models.network_sizes import read_network_sizes
 from trainer_service.estimating import Speed, cost_of_an_example
+from trainer_service.training_memory import Device, training_memory
 from trainer_service.training_record import TrainingRecord
 
 # With fewer steps, or no pictures drawn, the figures would be of the warming up.
@@ -28,13 +31,13 @@ class Stopwatch:
         self._steps_s: list[float] = []
         self._ended_steps_s = self._began_s
         self._images, self._images_s = 0, 0.0
-        self._loaded_bytes = 0
+        self._ran_out = False
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
-    def base_loaded(self) -> None:
-        """The base model is in memory."""
-        self._loaded_bytes = torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else _resident()
+    def memory_ran_out(self) -> None:
+        """All that there was, was held, so what would have been enough was not measured."""
+        self._ran_out = True
 
     def steps_begin(self) -> None:
         """Everything is prepared."""
@@ -54,14 +57,16 @@ class Stopwatch:
         self._images_s += time.monotonic() - began_s
         self._ended_steps_s = time.monotonic()
 
-    def speed(self, record: TrainingRecord) -> Speed | None:
-        """What was measured, at the end; None where it was too little."""
+    def speed(self, record: TrainingRecord, entry: BaseModelEntry, pictures: int) -> Speed | None:
+        """What was measured, at the end; None where it was too little. pictures: that it learned from."""
         config = record.config
         if len(self._steps_s) < _LEAST_STEPS or not self._images:
             return None
         examples = config.batch_size * config.gradient_accumulation * (2 if config.prior_weight else 1)
         a_step_s = sum(self._steps_s) / len(self._steps_s)
-        cuda = self._device.type == "cuda"
+        device = device_of(self._device)
+        recomputes = config.gradient_checkpointing == "always"
+        computed = training_memory(config, entry, read_network_sizes(entry), device.kind, pictures, recomputes)
         return Speed(
             hardware=_hardware(self._device),
             training=str(record.name),
@@ -70,18 +75,22 @@ class Stopwatch:
             seconds_per_image=self._images_s / self._images,
             seconds_after=time.monotonic() - self._ended_steps_s,
             resolution=config.resolution,
-            batch_size=config.batch_size,
-            loaded_bytes=self._loaded_bytes,
-            peak_bytes=torch.cuda.max_memory_allocated(self._device) if cuda else _peak_resident(),
+            peak_bytes=_peak_bytes(self._device),
+            computed_bytes=0 if self._ran_out or entry.activations is None else computed.measurable(device.kind),
+            device=device,
         )
 
 
-def _resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+def device_of(device: torch.device) -> Device:
+    """What estimates have to know of a worker's device."""
+    if device.type != "cuda":
+        return Device(kind="cpu")
+    return Device(kind="cuda", memory_bytes=torch.cuda.get_device_properties(device).total_memory)
 
 
-def _peak_resident() -> int:
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     # In kilobytes on Linux.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 

@@ -23,6 +23,9 @@ from trainer_service.worker.trainee import Trainee, Values, Weights
 from trainer_service.worker.validation import Validation
 
 _FINAL_RATE = 0.1
+_PROBE_FAILED, _STEP_FAILED = "GRADIENT_CHECKPOINTING_ON", "OUT_OF_MEMORY_RETRIED"
+MEMORY_RAN_OUT = frozenset({_PROBE_FAILED, _STEP_FAILED})
+"""Reasons of notices after which memory was held in full."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +126,14 @@ def train(
         guard = Guard(standing.bad_steps, standing.lowered)
         good = resume.weights if resume is not None else trainee.weights()
         if gradients.probe():
-            yield Noticed("GRADIENT_CHECKPOINTING_ON", "memory would not suffice without computing activations twice")
+            yield Noticed(_PROBE_FAILED, "memory would not suffice without computing activations twice")
 
         # ---- The loop. `step` counts optimizer steps from 1.
         while not standing.finished and done < config.steps:
             step = done + 1
             factor = schedule(step, config) * guard.rate_scale
             if gradients.compute(step):
-                yield Noticed("OUT_OF_MEMORY_RETRIED", f"memory ran out at step {step}; it goes on in smaller parts")
+                yield Noticed(_STEP_FAILED, f"memory ran out at step {step}; it goes on in smaller parts")
             trainee.step(factor, gradients.finite)
             readings.add(step, gradients.loss, gradients.finite)
             done, last = step, step == config.steps

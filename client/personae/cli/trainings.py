@@ -44,7 +44,9 @@ def train(
     base_model: Annotated[str, typer.Option(help="Base model; default: the server's.")] = "",
     trigger_word: Annotated[str, typer.Option(help="Rare word that stands for the subject; default: sks.")] = "",
     class_noun: Annotated[str, typer.Option(help="What the subject is, in one or two words.")] = "",
-    preset: Annotated[Preset | None, typer.Option(help="How much time it may take; default: balanced.")] = None,
+    preset: Annotated[
+        Preset | None, typer.Option(help="How much time, or memory, it may take; default: balanced.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps; default: the preset's.")] = None,
     rank: Annotated[int | None, typer.Option(help="LoRA rank; default: the base model's.")] = None,
     adapter_type: Annotated[AdapterType | None, typer.Option(help="What is trained; default: lora.")] = None,

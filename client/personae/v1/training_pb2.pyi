@@ -36,9 +36,14 @@ class _PresetEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     """What made the most of the pictures for its time."""
     PRESET_QUALITY: _Preset.ValueType  # 3
     """About three times the steps of BALANCED, and averaged weights."""
+    PRESET_LOW_MEMORY: _Preset.ValueType  # 4
+    """BALANCED for small GPUs: the same steps on as many pictures each, one after another (`batch_size` 1, and
+    `gradient_accumulation` makes up the batch), with `gradient_checkpointing` ALWAYS; pictures are encoded and drawn one
+    by one too. A step sees as many pictures as BALANCED's, and takes at least a third longer.
+    """
 
 class Preset(_Preset, metaclass=_PresetEnumTypeWrapper):
-    """How much time a training may take: decides what the caller leaves out."""
+    """How much time, or memory, a training may take: decides what the caller leaves out."""
 
 PRESET_UNSPECIFIED: Preset.ValueType  # 0
 """Balanced."""
@@ -48,6 +53,11 @@ PRESET_BALANCED: Preset.ValueType  # 2
 """What made the most of the pictures for its time."""
 PRESET_QUALITY: Preset.ValueType  # 3
 """About three times the steps of BALANCED, and averaged weights."""
+PRESET_LOW_MEMORY: Preset.ValueType  # 4
+"""BALANCED for small GPUs: the same steps on as many pictures each, one after another (`batch_size` 1, and
+`gradient_accumulation` makes up the batch), with `gradient_checkpointing` ALWAYS; pictures are encoded and drawn one
+by one too. A step sees as many pictures as BALANCED's, and takes at least a third longer.
+"""
 global___Preset = Preset
 
 class _AdapterType:
@@ -527,7 +537,7 @@ class TrainingConfig(google.protobuf.message.Message):
     checkpoint_every: builtins.int
     """Steps between checkpoints, 1 to 20,000. A killed worker loses at most the steps since the last one."""
     preset: global___Preset.ValueType
-    """How much time the training may take. Default: BALANCED."""
+    """How much time, or memory, the training may take. Default: BALANCED."""
     adapter_type: global___AdapterType.ValueType
     """LoRA or DoRA. Default: LoRA."""
     text_encoder_learning_rate: builtins.float
@@ -699,10 +709,29 @@ class TrainingEstimate(google.protobuf.message.Message):
     DURATION_FIELD_NUMBER: builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: builtins.int
     BASIS_FIELD_NUMBER: builtins.int
+    DEVICE_MEMORY_BYTES_FIELD_NUMBER: builtins.int
+    FITS_FIELD_NUMBER: builtins.int
+    SMALLEST_PRESET_FIELD_NUMBER: builtins.int
+    LEAST_MEMORY_BYTES_FIELD_NUMBER: builtins.int
+    MEMORY_ADVICE_FIELD_NUMBER: builtins.int
     peak_memory_bytes: builtins.int
-    """Most device memory held at once, in bytes."""
+    """Most device memory held at once, in bytes: weights, adapter, optimizer, cached examples, activations, and what the
+    device's runtime takes for itself. On a CPU, of its process.
+    """
     basis: builtins.str
     """What it was derived from, for a person: an earlier training on this deployment, or figures of named hardware."""
+    device_memory_bytes: builtins.int
+    """Memory of the smallest GPU of the workers here, in bytes; 0 where it is not known, or where they have none."""
+    fits: builtins.bool
+    """Whether the training fits into `device_memory_bytes`; absent where that is 0. One that does not is accepted all the
+    same: a worker that runs out of memory computes in smaller parts, and fails with OUT_OF_MEMORY where none is small enough.
+    """
+    smallest_preset: global___Preset.ValueType
+    """Where it does not fit: the preset that needs least, all else as asked; fields of `config` that are set stay as they are."""
+    least_memory_bytes: builtins.int
+    """What `smallest_preset` needs, in bytes: where this is more than `device_memory_bytes`, none fits. 0 where it fits as asked."""
+    memory_advice: builtins.str
+    """The last four in words, for a person; empty where `device_memory_bytes` is 0."""
     @property
     def duration(self) -> google.protobuf.duration_pb2.Duration:
         """Wall time from the moment a worker takes it."""
@@ -713,9 +742,15 @@ class TrainingEstimate(google.protobuf.message.Message):
         duration: google.protobuf.duration_pb2.Duration | None = ...,
         peak_memory_bytes: builtins.int = ...,
         basis: builtins.str = ...,
+        device_memory_bytes: builtins.int = ...,
+        fits: builtins.bool | None = ...,
+        smallest_preset: global___Preset.ValueType = ...,
+        least_memory_bytes: builtins.int = ...,
+        memory_advice: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["duration", b"duration"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basis", b"basis", "duration", b"duration", "peak_memory_bytes", b"peak_memory_bytes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_fits", b"_fits", "duration", b"duration", "fits", b"fits"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_fits", b"_fits", "basis", b"basis", "device_memory_bytes", b"device_memory_bytes", "duration", b"duration", "fits", b"fits", "least_memory_bytes", b"least_memory_bytes", "memory_advice", b"memory_advice", "peak_memory_bytes", b"peak_memory_bytes", "smallest_preset", b"smallest_preset"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_fits", b"_fits"]) -> typing.Literal["fits"] | None: ...
 
 global___TrainingEstimate = TrainingEstimate
 

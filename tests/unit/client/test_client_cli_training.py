@@ -69,7 +69,7 @@ def test_the_help_of_train_names_every_key(personae_command):
     _, _, said = " ".join(out.split()).partition("Keys for --set: ")
     keys = re.sub(r" \([^)]*\)", "", said).rstrip(". ").split(", ")
     assert keys == list(personae.TrainingConfig.__annotations__)
-    assert "preset (fast, balanced, quality)" in said
+    assert "preset (fast, balanced, quality, low-memory)" in said
 
 
 def test_a_dry_run_prints_what_would_be_done_and_starts_nothing(personae_command, trainer, folder):

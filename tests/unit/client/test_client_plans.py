@@ -57,7 +57,7 @@ def test_what_was_planned_on_pictures_is_trained_without_another_upload(client, 
 
 
 def test_a_plan_raises_what_a_training_would(client, trainer):
-    with pytest.raises(personae.InvalidRequest, match="allowed are fast, balanced, quality"):
+    with pytest.raises(personae.InvalidRequest, match="allowed are fast, balanced, quality, low-memory"):
         client.plan_training([b"picture"], name="micah", preset="slow")
     assert not trainer.requests
     assert trainer.plan == trainer_pb2.CreateTrainingResponse()

@@ -12,6 +12,10 @@ from personae.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, inference_pb2,
 RENAMED = {"failure": {"failure_reason", "failure_message"}, "time_left": {"time_left_s"}, "verdict": {"ready"}}
 REPORT = {"ready", "accepted_count", "rejected_count", "minimum_count", "images", "advice"}
 PLAN = {"dataset", "base_model", "trigger_word", "class_noun", "effective_config"}
+ESTIMATE = {
+    "duration_s", "peak_memory_bytes", "basis",
+    "device_memory_bytes", "fits", "smallest_preset", "least_memory_bytes", "memory_advice",
+}  # fmt: skip
 MESSAGES = [
     (dataset_pb2.Dataset, wire.dataset, {"report": REPORT}),
     (training_pb2.Training, wire.training, {"adapter_id": set()}),
@@ -24,7 +28,7 @@ MESSAGES = [
     (
         trainer_pb2.CreateTrainingResponse,
         wire.training_plan,
-        {"training": PLAN, "estimate": {"duration_s", "peak_memory_bytes", "basis"}},
+        {"training": PLAN, "estimate": ESTIMATE},
     ),
 ]
 KINDS = [field.name for field in training_pb2.TrainingEvent.DESCRIPTOR.oneofs_by_name["kind"].fields]

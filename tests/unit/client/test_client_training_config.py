@@ -85,7 +85,7 @@ def test_everything_that_no_field_can_hold_is_said_at_once_and_before_anything_i
     found = {violation.field: violation.description for violation in raised.value.violations}
     assert found.keys() == {"stepz", "preset", "seed", "sample_prompts"}
     assert all(name in found["stepz"] for name in HINTS)
-    assert found["preset"] == "found 'slow'; allowed are fast, balanced, quality"
+    assert found["preset"] == "found 'slow'; allowed are fast, balanced, quality, low-memory"
     assert "range" in found["seed"]
     assert "list" in found["sample_prompts"]
     assert not trainer.requests

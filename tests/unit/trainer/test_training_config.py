@@ -7,7 +7,7 @@ import pytest
 from base_models.catalog import BaseModelEntry, read_allow_list
 from base_models.traits import FAMILIES
 from service_kit.errors import Violation, Violations
-from trainer_service.estimating import Speed, estimate
+from trainer_service.estimating import Speed, basis_of, seconds_of
 from trainer_service.training_config import Given, TrainingConfig, check_ranges, decide, training_prompt
 
 ENTRY = read_allow_list(["toon-64"])["toon-64"]
@@ -102,36 +102,36 @@ def test_a_template_loses_what_leads_to_a_caption_that_is_not_there() -> None:
     assert training_prompt("{trigger_word}", "sks", "cat", "red") == "sks"
 
 
-def measured(**changes: object) -> Speed:
-    return Speed.model_validate(
-        {
-            "hardware": "a test's clock",
-            "training": "projects/default/trainings/t",
-            "seconds_before": 5.0,
-            "seconds_per_example": 0.1,
-            "seconds_per_image": 1.0,
-            "seconds_after": 7.0,
-            "resolution": 64,
-            "batch_size": 4,
-            "loaded_bytes": 1000,
-            "peak_bytes": 1400,
-        }
-        | changes
-    )
+SPEED = Speed(
+    hardware="a test's clock",
+    training="projects/default/trainings/t",
+    seconds_before=5.0,
+    seconds_per_example=0.1,
+    seconds_per_image=1.0,
+    seconds_after=7.0,
+    resolution=64,
+    peak_bytes=1400,
+)
 
 
 def test_an_estimate_is_scaled_from_what_was_measured_and_says_so() -> None:
     plain = decided({"steps": 100, "batch_size": 4, "sample_every": 0, "validate_every": 0})
-    found = estimate(plain, ENTRY, measured())
-    assert found.seconds == pytest.approx(5 + 100 * 4 * 0.1 + 7)
-    assert found.peak_bytes == 1400
-    assert "projects/default/trainings/t" in found.basis
-    larger = estimate(plain.model_copy(update={"resolution": 128, "batch_size": 8}), ENTRY, measured())
-    assert larger.seconds == pytest.approx(5 + 100 * 8 * 0.1 * 4 + 7)
-    assert larger.peak_bytes == 1000 + 400 * 8
+    assert seconds_of(plain, ENTRY, SPEED) == pytest.approx(5 + 100 * 4 * 0.1 + 7)
+    assert "projects/default/trainings/t" in basis_of(ENTRY, SPEED)
+    larger = plain.model_copy(update={"resolution": 128, "batch_size": 8})
+    assert seconds_of(larger, ENTRY, SPEED) == pytest.approx(5 + 100 * 8 * 0.1 * 4 + 7)
 
 
 def test_without_a_training_the_reference_is_named() -> None:
-    found = estimate(decided(), ENTRY, None)
-    assert "Xeon" in found.basis
-    assert 30 < found.seconds < 300
+    assert "Xeon" in basis_of(ENTRY, None)
+    assert 30 < seconds_of(decided(), ENTRY, None) < 300
+
+
+def test_little_memory_takes_pictures_one_by_one_and_as_many_a_step() -> None:
+    plain, sparing = decided(), decided({"preset": "low_memory"})
+    assert (sparing.batch_size, sparing.gradient_accumulation) == (1, plain.batch_size)
+    assert sparing.gradient_checkpointing == "always"
+    assert (plain.pictures_at_once, sparing.pictures_at_once) == (8, 1)
+    assert sparing.steps == plain.steps
+    given = decided({"preset": "low_memory", "batch_size": 4})
+    assert (given.batch_size, given.gradient_accumulation) == (4, 1)

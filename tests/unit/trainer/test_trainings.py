@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from personae.wire import training_plan
 from service_kit import schema
 from service_kit.adapter_manifest import AdapterManifest
 from service_kit.errors import InvalidRequest, PreconditionUnmet, ResourceExists, ResourceMissing
@@ -16,8 +17,10 @@ from trainer_service.ending import end_training
 from trainer_service.events import Ended, Failure
 from trainer_service.journal import Journal
 from trainer_service.lifecycle import State
+from trainer_service.training_memory import Device
 from trainer_service.training_record import TrainingRecord
 from trainer_service.training_store import TrainingStore
+from trainer_service.wire import created as answer_of
 
 
 def end(trainer: Trainer, record: TrainingRecord, state: State) -> TrainingRecord:
@@ -178,11 +181,24 @@ def test_a_missing_dataset_is_not_found(trainer: Trainer) -> None:
 def test_validation_alone_creates_nothing(trainer: Trainer) -> None:
     trainer.dataset()
     keys = list(trainer.store.keys(""))
-    created = trainer.trainings.create(request(validate_only=True))
-    assert created.estimate is not None
-    assert created.estimate.seconds > 0
-    assert created.record.config.steps > 0
+    validated = trainer.trainings.create(request(validate_only=True))
+    assert validated.estimate is not None
+    assert validated.estimate.seconds > 0
+    assert validated.record.config.steps > 0
     assert list(trainer.store.keys("")) == keys
+
+
+def test_a_caller_is_told_whether_it_fits_into_the_gpu_here(trainer: Trainer) -> None:
+    trainer.dataset()
+    asked = request(validate_only=True)
+    unknown = training_plan(answer_of(trainer.trainings.create(asked)))
+    assert (unknown.device_memory_bytes, unknown.fits, unknown.memory_advice) == (0, None, "")
+    small = Device(kind="cuda", memory_bytes=unknown.peak_memory_bytes // 10)
+    plan = training_plan(answer_of(trainer.trainings.create(asked, small)))
+    assert (plan.device_memory_bytes, plan.fits) == (small.memory_bytes, False)
+    assert plan.smallest_preset == "low-memory"
+    assert small.memory_bytes < plan.least_memory_bytes < unknown.peak_memory_bytes
+    assert "no preset fits" in plan.summary()
 
 
 def test_an_adapter_id_in_use_is_refused_unless_a_new_version_is_asked_for(trainer: Trainer) -> None:

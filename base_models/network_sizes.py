@@ -1,0 +1,45 @@
+"""How large a base model's networks are, from the headers of its files. Imports no torch, reads no weights."""
+
+from dataclasses import dataclass
+
+from base_models.catalog import BaseModelEntry
+from base_models.layer_shapes import LayerShapes, read_layer_shapes
+from base_models.placement import weight_bytes
+
+_FLOAT32_BYTES, _HALF_BYTES = 4, 2
+
+
+@dataclass(frozen=True)
+class WeightBytes:
+    """`others`: text encoders and autoencoder, which on a GPU are away while steps do not need them."""
+
+    denoiser: int
+    others: int
+
+    @property
+    def all(self) -> int:
+        """Together."""
+        return self.denoiser + self.others
+
+
+@dataclass(frozen=True)
+class NetworkSizes:
+    """Weights as a GPU and as a CPU hold them while training, and the layers that adapters may change."""
+
+    on_gpu: WeightBytes
+    on_cpu: WeightBytes
+    layers: LayerShapes
+
+
+def read_network_sizes(entry: BaseModelEntry) -> NetworkSizes:
+    """Read a base model's headers. Raises NotSafetensors where a file is damaged."""
+    is_half = entry.is_quantised or entry.traits.training_weights != "float32"
+    on_gpu = _weights(entry, _HALF_BYTES if is_half else _FLOAT32_BYTES)
+    on_cpu = _weights(entry, _HALF_BYTES if entry.is_quantised else _FLOAT32_BYTES)
+    return NetworkSizes(on_gpu, on_cpu, read_layer_shapes(entry))
+
+
+def _weights(entry: BaseModelEntry, item_bytes: int) -> WeightBytes:
+    found = weight_bytes(entry, item_bytes)
+    denoiser = found.pop(entry.traits.denoiser)
+    return WeightBytes(denoiser, sum(found.values()))
