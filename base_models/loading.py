@@ -6,9 +6,11 @@ from base_models.catalog import BaseModelEntry
 from base_models.families.flux import Flux
 from base_models.families.flux_2 import Flux2Klein
 from base_models.families.pipeline_model import PipelineModel
+from base_models.families.qwen_image import QwenImage
 from base_models.families.stable_diffusion import StableDiffusion
 from base_models.families.stable_diffusion_3 import StableDiffusion3
 from base_models.families.stable_diffusion_xl import StableDiffusionXL
+from base_models.families.z_image import ZImage
 from base_models.family import BaseModel
 from base_models.placement import PlacementName
 
@@ -18,6 +20,8 @@ _FAMILIES: dict[str, type[PipelineModel]] = {
     "StableDiffusion3Pipeline": StableDiffusion3,
     "FluxPipeline": Flux,
     "Flux2KleinPipeline": Flux2Klein,
+    "ZImagePipeline": ZImage,
+    "QwenImagePipeline": QwenImage,
 }
 
 

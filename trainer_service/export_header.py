@@ -39,9 +39,10 @@ def export_header(
     Kohya's sd-scripts (train_network.py). architecture: None where the base model is no longer allowed here.
     """
     header = {"format": "pt"} | _model_spec(manifest, architecture, key_names, is_dora) | _kohya(manifest, architecture)
-    if key_names == "kohya" and not is_dora:
+    module = FAMILIES[manifest.pipeline].kohya_module
+    if key_names == "kohya" and module and not is_dora:
         # Whose names and whose arithmetic these are. None of Kohya's own modules knows DoRA.
-        header["ss_network_module"] = FAMILIES[manifest.pipeline].kohya_module
+        header["ss_network_module"] = module
     return header
 
 

@@ -19,7 +19,10 @@ JudgeName = Literal["toon"]
 TEXT_ENCODER_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 """Name endings of the layers that a training adapts in text encoders, where it does."""
 GuidanceName = Literal["classifier_free", "embedded", "none"]
-"""How a guidance scale takes effect: two predictions a step, a number that the network is told, or not at all."""
+"""How a guidance scale takes effect: two predictions a step, a number that the network is told, or not at all.
+
+Of two predictions it is 1 + w of Ho and Salimans 2022, so 1 is off, also where a family's own pipeline is told w.
+"""
 
 
 @dataclass(frozen=True)
@@ -170,8 +173,8 @@ class FamilyTraits:
     """What a GPU holds the frozen weights in while it trains. A CPU holds float32."""
     kohya_place: Callable[[str], KohyaPlace] = same_place
     """Of a layer of the denoiser. Raises ValueError for one that the published model has not."""
-    kohya_module: str = "networks.lora"
-    """Kohya's own module that reads and writes those names: `ss_network_module`."""
+    kohya_module: str | None = "networks.lora"
+    """Kohya's own module that reads and writes those names: `ss_network_module`. None: none does."""
     kohya_implementation: str = "diffusers"
     """Whose code has those names: ModelSpec's `implementation`, as Kohya's scripts have it."""
     kohya_readers: str = "Kohya's scripts and ComfyUI"

@@ -11,9 +11,8 @@ from base_models.traits.family_traits import (
     GenerationDefaults,
     GuidanceName,
     Preset,
-    Reference,
-    TrainingDefaults,
 )
+from base_models.traits.presets import computed, dreambooth
 from base_models.traits.transformer import SCHEDULERS, sizes
 
 _ATTENTION = ["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"]
@@ -27,33 +26,13 @@ _LONGEST = 512 - 1
 
 def _preset(configs: Configs) -> Preset:
     is_dev = _guidance(configs) == "embedded"
-    return Preset(
-        class_noun="person",
-        generation=GenerationDefaults(
-            steps=28 if is_dev else 4, guidance_scale=3.5 if is_dev else 1.0, scheduler="euler"
-        ),
-        # diffusers' DreamBooth-LoRA example for FLUX.1, with a warm-up.
-        training=TrainingDefaults(
-            steps=500,
-            batch_size=1,
-            learning_rate=1e-4,
-            warmup_steps=50,
-            rank=16,
-            targets="attention",
-            precision="bfloat16",
-            caption_dropout=0.05,
-            prior_images=100,
-            checkpoint_every=100,
-            aspect_buckets=True,
-            crop="salient",
-        ),
-        sample_scenes=(", portrait", ", on a beach"),
+    return dreambooth(
+        GenerationDefaults(steps=28 if is_dev else 4, guidance_scale=3.5 if is_dev else 1.0, scheduler="euler"),
         # 74.4 TFLOP a forward pass at 1024 pixels, 2.9 times that with a backward pass that computes twice.
-        reference=Reference(
-            hardware="an H100 at 40 % of its peak, computed from operation counts, start and end guessed",
+        computed(
             seconds_before=120.0,
             seconds_per_example=0.55,
-            seconds_per_image=5.4,
+            seconds_per_image=5.4 if is_dev else 0.9,
             seconds_after=60.0,
         ),
     )

@@ -11,9 +11,8 @@ from base_models.traits.family_traits import (
     GenerationDefaults,
     GuidanceName,
     Preset,
-    Reference,
-    TrainingDefaults,
 )
+from base_models.traits.presets import computed, dreambooth
 from base_models.traits.transformer import SCHEDULERS, sizes
 
 # diffusers' DreamBooth-LoRA example for klein. Both kinds of blocks have an `attn.to_out`, but only that of the single
@@ -33,30 +32,12 @@ _VARIANTS = {(5, 20): "4b", (8, 24): "9b"}
 
 def _preset(configs: Configs) -> Preset:
     is_distilled = _guidance(configs) == "none"
-    return Preset(
-        class_noun="person",
-        generation=GenerationDefaults(
+    return dreambooth(
+        GenerationDefaults(
             steps=4 if is_distilled else 50, guidance_scale=1.0 if is_distilled else 4.0, scheduler="euler"
         ),
-        # That example again, with a warm-up.
-        training=TrainingDefaults(
-            steps=500,
-            batch_size=1,
-            learning_rate=1e-4,
-            warmup_steps=50,
-            rank=16,
-            targets="attention",
-            precision="bfloat16",
-            caption_dropout=0.05,
-            prior_images=100,
-            checkpoint_every=100,
-            aspect_buckets=True,
-            crop="salient",
-        ),
-        sample_scenes=(", portrait", ", on a beach"),
         # Of the 4B: 34.8 TFLOP a forward pass at 1024 pixels, 2.9 times that with a backward pass that computes twice.
-        reference=Reference(
-            hardware="an H100 at 40 % of its peak, computed from operation counts, start and end guessed",
+        computed(
             seconds_before=60.0,
             seconds_per_example=0.26,
             seconds_per_image=0.5 if is_distilled else 9.0,

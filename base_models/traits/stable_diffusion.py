@@ -8,39 +8,16 @@ from base_models.traits.family_traits import (
     Configs,
     FamilyTraits,
     GenerationDefaults,
-    Preset,
-    Reference,
-    TrainingDefaults,
 )
+from base_models.traits.presets import computed, dreambooth
 from base_models.traits.unet import CLIP_MARKS, SCHEDULERS, TARGETS, is_v_prediction, prediction_type, sizes
 
-# diffusers' DreamBooth-LoRA example, with a warm-up.
-_PRESET = Preset(
-    class_noun="person",
-    generation=GenerationDefaults(steps=30, guidance_scale=7.5, scheduler="dpm_solver_multistep"),
-    training=TrainingDefaults(
-        steps=800,
-        batch_size=2,
-        learning_rate=1e-4,
-        warmup_steps=50,
-        rank=16,
-        targets="attention",
-        precision="bfloat16",
-        caption_dropout=0.05,
-        prior_images=100,
-        checkpoint_every=100,
-        aspect_buckets=True,
-        crop="salient",
-    ),
-    sample_scenes=(", portrait", ", on a beach"),
-    # 0.8 TFLOP a forward pass, 2.1 times that with the backward pass: docs/measurements.md.
-    reference=Reference(
-        hardware="an H100 at 40 % of its peak, computed from operation counts, start and end guessed, never measured",
-        seconds_before=20.0,
-        seconds_per_example=0.0043,
-        seconds_per_image=0.13,
-        seconds_after=10.0,
-    ),
+# 0.8 TFLOP a forward pass, 2.1 times that with the backward pass: docs/measurements.md.
+_PRESET = dreambooth(
+    GenerationDefaults(steps=30, guidance_scale=7.5, scheduler="dpm_solver_multistep"),
+    computed(seconds_before=20.0, seconds_per_example=0.0043, seconds_per_image=0.13, seconds_after=10.0),
+    steps=800,
+    batch_size=2,
 )
 
 

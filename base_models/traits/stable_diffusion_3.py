@@ -15,8 +15,8 @@ from base_models.traits.family_traits import (
     Preset,
     Reference,
     Sizes,
-    TrainingDefaults,
 )
+from base_models.traits.presets import computed, dreambooth
 from base_models.traits.sd3_names import sd3_place
 from base_models.traits.transformer import SCHEDULERS
 from base_models.traits.unet import CLIP_MARKS, vae_factor
@@ -39,13 +39,7 @@ class _Published:
 
 
 def _reference(seconds_per_example: float, seconds_per_image: float) -> Reference:
-    return Reference(
-        hardware="an H100 at 40 % of its peak, computed from operation counts, start and end guessed, never measured",
-        seconds_before=90.0,
-        seconds_per_example=seconds_per_example,
-        seconds_per_image=seconds_per_image,
-        seconds_after=40.0,
-    )
+    return computed(90.0, seconds_per_example, seconds_per_image, seconds_after=40.0)
 
 
 # Versions are the model types of sd-scripts; steps and scales are those of the pipeline and of the model cards.
@@ -81,28 +75,8 @@ def _published(configs: Configs) -> _Published | None:
 
 def _preset(configs: Configs) -> Preset:
     published = _published(configs) or _MEDIUM
-    return Preset(
-        class_noun="person",
-        generation=published.generation,
-        # diffusers' DreamBooth-LoRA example for SD3, with a warm-up; its batch of four is accumulated from single
-        # pictures. Its rank of 4 is raised to that of the other families.
-        training=TrainingDefaults(
-            steps=500,
-            batch_size=4,
-            learning_rate=4e-4,
-            warmup_steps=50,
-            rank=16,
-            targets="attention",
-            precision="bfloat16",
-            caption_dropout=0.05,
-            prior_images=100,
-            checkpoint_every=100,
-            aspect_buckets=True,
-            crop="salient",
-        ),
-        sample_scenes=(", portrait", ", on a beach"),
-        reference=published.reference,
-    )
+    # The example accumulates its batch of four from single pictures. Its rank of 4 is raised to that of the others.
+    return dreambooth(published.generation, published.reference, batch_size=4, learning_rate=4e-4)
 
 
 def _sizes(configs: Configs) -> Sizes:

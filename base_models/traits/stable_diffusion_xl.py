@@ -6,40 +6,17 @@ from base_models.traits.family_traits import (
     FamilyTraits,
     GenerationDefaults,
     KohyaPlace,
-    Preset,
-    Reference,
-    TrainingDefaults,
 )
+from base_models.traits.presets import computed, dreambooth
 from base_models.traits.sgm_names import sgm_name
 from base_models.traits.unet import CLIP_MARKS, SCHEDULERS, TARGETS, prediction_type, sizes
 
-# diffusers' DreamBooth-LoRA example for SDXL, with a warm-up; its batch of four is accumulated from single pictures.
-_PRESET = Preset(
-    class_noun="person",
-    generation=GenerationDefaults(steps=30, guidance_scale=5.0, scheduler="euler"),
-    training=TrainingDefaults(
-        steps=500,
-        batch_size=4,
-        learning_rate=1e-4,
-        warmup_steps=50,
-        rank=16,
-        targets="attention",
-        precision="bfloat16",
-        caption_dropout=0.05,
-        prior_images=100,
-        checkpoint_every=100,
-        aspect_buckets=True,
-        crop="salient",
-    ),
-    sample_scenes=(", portrait", ", on a beach"),
-    # 6.76 TFLOP a forward pass at 1024 pixels, 2.1 times that with the backward pass, 10.5 for decoding a picture.
-    reference=Reference(
-        hardware="an H100 at 40 % of its peak, computed from operation counts, start and end guessed, never measured",
-        seconds_before=60.0,
-        seconds_per_example=0.036,
-        seconds_per_image=1.05,
-        seconds_after=20.0,
-    ),
+# 6.76 TFLOP a forward pass at 1024 pixels, 2.1 times that with the backward pass, 10.5 for decoding a picture. The
+# example accumulates its batch of four from single pictures.
+_PRESET = dreambooth(
+    GenerationDefaults(steps=30, guidance_scale=5.0, scheduler="euler"),
+    computed(seconds_before=60.0, seconds_per_example=0.036, seconds_per_image=1.05, seconds_after=20.0),
+    batch_size=4,
 )
 
 

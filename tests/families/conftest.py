@@ -13,8 +13,10 @@ from base_models.loading import load_base_model
 from tests.families.family_case import FamilyCase
 from tests.families.flux import FluxCase
 from tests.families.flux_2 import Flux2KleinCase
+from tests.families.qwen_image import QwenImageCase
 from tests.families.stable_diffusion_3 import StableDiffusion3Case
 from tests.families.unets import StableDiffusionCase, StableDiffusionXLCase
+from tests.families.z_image import ZImageCase
 from tests.unit.inference.step_rows import StepRows
 
 CASES: list[FamilyCase] = [
@@ -23,6 +25,8 @@ CASES: list[FamilyCase] = [
     StableDiffusion3Case("stable-diffusion-3.5-medium"),
     FluxCase(is_dev=True),
     Flux2KleinCase(is_distilled=True),
+    ZImageCase(),
+    QwenImageCase(),
 ]
 # What differs from the others of its family in little.
 VARIANTS: list[FamilyCase] = [

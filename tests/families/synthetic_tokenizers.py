@@ -3,6 +3,7 @@
 What depends on a tokenizer's class is the same: its marks, how it fills up, its chat template.
 """
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -29,8 +30,6 @@ T5_WORDS = 3 + len(_WORDS) + 1 + len(_LETTERS)
 """How many tokens `t5_tokenizer` knows."""
 
 
-# Long ones first: what is merged first is what stays whole.
-_QWEN_PIECES = sorted(("user", "assistant", *_WORDS), key=len, reverse=True)
 _QWEN_MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 # What Qwen3's own template makes of messages with a role and a text; it can do more.
 _QWEN_TEMPLATE = """\
@@ -45,11 +44,17 @@ _QWEN_TEMPLATE = """\
 {%- endif %}"""
 
 
-def qwen_tokenizer(longest: int) -> PreTrainedTokenizerBase:
-    """Qwen3's: byte-level pairs, no mark at either end, a chat template in which thinking can be switched off."""
+def qwen_tokenizer(longest: int, words: Sequence[str] = ()) -> PreTrainedTokenizerBase:
+    """Qwen3's: byte-level pairs, no mark at either end, a chat template in which thinking can be switched off.
+
+    words: more that are one token each, where those before leave their letters alone.
+    """
+    known = (*words, *_WORDS)
+    # Long ones first: what is merged first is what stays whole.
+    whole = [*words, *sorted(("user", "assistant", *_WORDS), key=len, reverse=True)]
     # Written as bytes are, a space is Ġ and a new line Ċ.
-    within = [pair for piece in _QWEN_PIECES for pair in zip(accumulate(piece), piece[1:], strict=False)]
-    merges = dict.fromkeys([*within, *(("Ġ", word) for word in _WORDS), ("Ċ", "Ċ")])
+    within = [pair for piece in whole for pair in zip(accumulate(piece), piece[1:], strict=False)]
+    merges = dict.fromkeys([*within, *(("Ġ", word) for word in known), ("Ċ", "Ċ")])
     pieces = dict.fromkeys([*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)])
     built = Qwen2TokenizerFast(
         vocab={piece: place for place, piece in enumerate(pieces)},

@@ -26,7 +26,8 @@ from tests.unit.inference.quick_requests import quick_request
 from tests.unit.inference.step_rows import StepRows
 
 SEED = 3
-PROMPTS = ("a picture of sks person", "a cat with a red hat, happy")
+# So different in length that no filling up makes them equal.
+PROMPTS = ("a picture of sks person", "a cat with a red hat" + ", blue street" * 9)
 
 
 def request_of(entry: BaseModelEntry, case: FamilyCase, **changes: Any) -> GenerationRequest:
@@ -180,7 +181,8 @@ def test_rows_of_mixed_adapters_steps_and_prompts_are_those_of_each_alone(
         [],
     ]
     requests = [
-        request_of(entry, case, prompts=(Prompt(PROMPTS[index % 2], (index,)),), steps=3 + index) for index in range(3)
+        request_of(entry, case, prompts=(Prompt(PROMPTS[index % 2], (index,)),), steps=3 + index, **guidance)
+        for index, guidance in enumerate([{}, {"guidance_scale": 1.0}, {}])
     ]
     alone = []
     for index, (request, worn) in enumerate(zip(requests, outfits, strict=True)):

@@ -25,7 +25,8 @@ from trainer_service.worker.trainee import Trainee
 from trainer_service.worker.training_loop import Learned, train
 
 STEPS = 10
-PROMPTS = [f"a picture of sks person, {words}" for words in ("happy", "sad, blue street", "neutral")]
+# So different in length that no filling up makes them equal.
+PROMPTS = [f"a picture of sks person{words}" for words in (", happy", ", blue street" * 9, ", neutral")]
 
 
 @pytest.fixture(scope="module")
