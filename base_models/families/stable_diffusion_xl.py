@@ -33,7 +33,15 @@ class StableDiffusionXL(UNetDiffusion):
             encoded = encoder(tokens.to(self.device), output_hidden_states=True)
             # The last layer but one, without the norm that follows the last.
             hidden.append(encoded.hidden_states[-2])
-        return {"prompt_BTD": torch.cat(hidden, dim=-1), "pooled_BD": encoded.text_embeds}
+        said_B = torch.tensor([self._counts(prompt) for prompt in prompts], device=self.device)
+        return {
+            "prompt_BTD": torch.cat(hidden, dim=-1) * said_B[:, None, None],
+            "pooled_BD": encoded.text_embeds * said_B[:, None],
+        }
+
+    def _counts(self, prompt: str) -> bool:
+        """False for nothing said: it learned that as zeros, and its configuration says so."""
+        return bool(prompt) or not self.pipeline.config.force_zeros_for_empty_prompt
 
     def predict(self, noisy_BCHW: Tensor, timesteps_B: Tensor, conditioning: Conditioning) -> Tensor:
         told = {"text_embeds": conditioning["pooled_BD"], "time_ids": self._sizes(noisy_BCHW)}

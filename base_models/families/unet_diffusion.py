@@ -60,8 +60,6 @@ class UNetDiffusion(PipelineModel):
     def _drawn(self, prompts: Sequence[str], seeds: Sequence[int], size: int, after_step: Any) -> Tensor:
         drawn: Tensor = self.pipeline(
             list(prompts),
-            # SDXL's pipeline has zeros in its place where it is not given; here it is encoded like any text.
-            negative_prompt=[""] * len(prompts),
             width=size,
             height=size,
             num_inference_steps=self.entry.generation.steps,

@@ -66,8 +66,6 @@ def drawn_plainly(
     diffusers_logging.set_verbosity_error()
     pipeline: Any = load_pipeline(entry, device, dtype)
     pipeline.scheduler = scheduler_for(entry.generation.scheduler, dict(pipeline.scheduler.config))
-    # Of SDXL, none is not the same as an empty one: the pipeline then says nothing at all instead of "".
-    negative = {"negative_prompt": ""} if entry.guidance == "classifier_free" else {}
     pictures = []
     for request in requests:
         if request.adapter is not None:
@@ -75,7 +73,6 @@ def drawn_plainly(
             pipeline.load_lora_weights(folder, weight_name="worn.safetensors", adapter_name="worn")
         image = pipeline(
             request.prompt,
-            **negative,
             generator=torch.Generator().manual_seed(request.seed),
             guidance_scale=entry.generation.guidance_scale,
             num_inference_steps=request.kind.steps,

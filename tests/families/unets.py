@@ -24,8 +24,9 @@ class UNetCase(FamilyCase):
     predicts_v = False
 
     def options(self, request: GenerationRequest) -> dict[str, Any]:
-        count = len(request.tasks)
-        return {"guidance_scale": request.guidance_scale, "negative_prompt": [request.negative_prompt] * count}
+        # Without one, SDXL's pipeline has zeros, and the empty text for one that is empty.
+        negative = [request.negative_prompt] * len(request.tasks) if request.negative_prompt else None
+        return {"guidance_scale": request.guidance_scale, "negative_prompt": negative}
 
     def encode(self, pipeline: Any, pixels_BCHW: Tensor) -> Tensor:
         latents_BCHW: Tensor = pipeline.vae.encode(pixels_BCHW).latent_dist.mean * self.scaling_factor

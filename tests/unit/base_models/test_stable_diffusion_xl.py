@@ -85,7 +85,7 @@ def test_tokens_are_counted_by_the_tokenizer_that_needs_most(tiny_sdxl: BaseMode
 def test_prompts_are_encoded_as_the_pipeline_does(base: Any, plain: Any) -> None:
     conditioning = base.encode_prompts([*PROMPTS, ""])
     with torch.no_grad():
-        prompt_BTD, negative_BTD, pooled_BD, negative_BD = plain.encode_prompt(PROMPTS, negative_prompt=["", ""])
+        prompt_BTD, negative_BTD, pooled_BD, negative_BD = plain.encode_prompt(PROMPTS)
     assert torch.equal(conditioning["prompt_BTD"][:2], prompt_BTD)
     assert torch.equal(conditioning["pooled_BD"][:2], pooled_BD)
     assert torch.allclose(conditioning["prompt_BTD"][2], negative_BTD[0], atol=1e-5)
