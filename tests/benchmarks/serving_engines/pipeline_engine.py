@@ -190,11 +190,13 @@ class PipelineEngine:
             return tensors
 
         tell_progress(0)
+        negative = [wanted.caller.request.negative_prompt for wanted in batch]
         self._wardrobe.dress(adapters)
         self._pipeline.scheduler = scheduler_for(request.scheduler, self._published_scheduler)
         pictures = self._pipeline(
             prompt=[wanted.caller.request.prompts[wanted.task.prompt_index].text for wanted in batch],
-            negative_prompt=[wanted.caller.request.negative_prompt for wanted in batch],
+            # To SDXL's, none is nothing said, and an empty one is a text.
+            negative_prompt=negative if any(negative) else None,
             # One generator an image, on the CPU: its noise depends on neither its neighbours nor the device.
             generator=[torch.Generator().manual_seed(wanted.task.seed) for wanted in batch],
             guidance_scale=request.guidance_scale,
