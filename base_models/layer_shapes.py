@@ -3,12 +3,9 @@
 Its one rule: names and shapes are those that the loaded modules have, whichever release wrote the files.
 """
 
-import mmap
-from pathlib import Path
-
 from base_models.catalog import BaseModelEntry
 from base_models.quantisation import QUANTISED_SUFFIX
-from base_models.safetensors_header import TensorPlace, read_header
+from base_models.safetensors_header import file_header
 
 LayerShapes = dict[str, tuple[int, ...]]
 """Shapes of weights, linear [out, in] or of a convolution [out, in, kh, kw], by names as adapter files have them."""
@@ -31,9 +28,3 @@ def read_layer_shapes(entry: BaseModelEntry) -> LayerShapes:
                 if weight.endswith(".weight") and len(place.shape) in (2, 4) and not layer.endswith(_EMBEDDINGS):
                     shapes[f"{part}.{layer}"] = place.shape
     return shapes
-
-
-def file_header(path: Path) -> dict[str, TensorPlace]:
-    """The tensors of a file. Raises NotSafetensors."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as body:
-        return read_header(body)

@@ -31,15 +31,17 @@ class NetworkSizes:
     layers: LayerShapes
 
 
+def computes_in_halves(entry: BaseModelEntry, on_gpu: bool) -> bool:
+    """Whether a training holds the denoiser in 16 bits, and so computes in them whatever precision was asked."""
+    return entry.is_quantised or (on_gpu and entry.traits.training_weights != "float32")
+
+
 def read_network_sizes(entry: BaseModelEntry) -> NetworkSizes:
-    """Read a base model's headers. Raises NotSafetensors where a file is damaged."""
-    is_half = entry.is_quantised or entry.traits.training_weights != "float32"
-    on_gpu = _weights(entry, _HALF_BYTES if is_half else _FLOAT32_BYTES)
-    on_cpu = _weights(entry, _HALF_BYTES if entry.is_quantised else _FLOAT32_BYTES)
-    return NetworkSizes(on_gpu, on_cpu, read_layer_shapes(entry))
+    """Read a base model's headers. Raises NotSafetensors where a file is damaged, OSError, ValueError."""
+    return NetworkSizes(_weights(entry, on_gpu=True), _weights(entry, on_gpu=False), read_layer_shapes(entry))
 
 
-def _weights(entry: BaseModelEntry, item_bytes: int) -> WeightBytes:
-    found = weight_bytes(entry, item_bytes)
+def _weights(entry: BaseModelEntry, on_gpu: bool) -> WeightBytes:
+    found = weight_bytes(entry, _HALF_BYTES if computes_in_halves(entry, on_gpu) else _FLOAT32_BYTES)
     denoiser = found.pop(entry.traits.denoiser)
     return WeightBytes(denoiser, sum(found.values()))

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from base_models.catalog import BaseModelEntry
-from base_models.layer_shapes import file_header
-from base_models.safetensors_header import TensorPlace
+from base_models.quantisation import QUANTISED_SUFFIX
+from base_models.safetensors_header import TensorPlace, file_header
+from base_models.weight_files import files_of, parts
 
 OffloadName = Literal["none", "model", "group"]
 """none: all weights on the device. model: the denoiser stays there, of the other parts the one that was used last.
@@ -19,26 +20,25 @@ PlacementName = Literal["model", "group", "on_request"]
 """on_request: as `model`, but what came stays until it is asked to leave."""
 
 AUTOENCODER = "vae"
-_FLOATS = ("F32", "F16", "BF16")
-_FLOAT32_BYTES = 4
+# What the names of number formats begin with; eight bits, as checkpoints may have, are widened as any.
+_FLOATS = ("F", "BF")
+_FLOAT32_BYTES, _HALF_BYTES = 4, 2
 # What a few pictures are computed in beside the weights; where it is too little for a batch, batches become smaller.
 _WORKING_BYTES = 4 * 1024**3
 
 
 def weight_bytes(entry: BaseModelEntry, item_bytes: int) -> dict[str, int]:
-    """What each part takes once loaded with so many bytes a number; quantised weights take what they take in the files.
+    """What each part takes once loaded with so many bytes a number, which the autoencoder and quantised models have of
+    their own; packed weights take what they take in the files.
 
-    Raises NotSafetensors where a file is damaged.
+    Raises NotSafetensors where a file is damaged, OSError, ValueError.
     """
     found: dict[str, int] = {}
-    for part in sorted({path.parent.name for path in entry.folder.glob("*/*.safetensors")}):
-        if part not in entry.traits.without:
-            # Several files of a part are shards, or the same tensors in another number format.
-            files = (entry.folder / part).glob("*.safetensors")
-            places = {name: place for path in files for name, place in file_header(path).items()}
-            # The autoencoder is held in float32 always.
-            wide = _FLOAT32_BYTES if part == AUTOENCODER else item_bytes
-            found[part] = sum(_loaded_bytes(place, wide) for place in places.values())
+    for part in parts(entry):
+        # Several files of a part are shards, or the same tensors in another number format.
+        places = {name: place for path in files_of(entry.folder / part) for name, place in file_header(path).items()}
+        wide = _FLOAT32_BYTES if part == AUTOENCODER else _HALF_BYTES if entry.is_quantised else item_bytes
+        found[part] = sum(_loaded_bytes(name, place, wide) for name, place in places.items())
     return found
 
 
@@ -51,6 +51,6 @@ def choose_offload(bytes_by_part: Mapping[str, int], denoiser: str, free_bytes: 
     return "model" if bytes_by_part[denoiser] + max(others, default=0) <= left else "group"
 
 
-def _loaded_bytes(place: TensorPlace, item_bytes: int) -> int:
-    is_float = place.dtype in _FLOATS
+def _loaded_bytes(name: str, place: TensorPlace, item_bytes: int) -> int:
+    is_float = place.dtype.startswith(_FLOATS) and not name.endswith(QUANTISED_SUFFIX)
     return item_bytes * math.prod(place.shape) if is_float else place.stop - place.start

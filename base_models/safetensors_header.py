@@ -5,10 +5,12 @@ Its one rule: it says where tensors lie and nothing else; what it says must desc
 
 import json
 import math
+import mmap
 import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 MAX_HEADER_BYTES = 4 * 1024 * 1024
@@ -64,6 +66,12 @@ def read_header(body: Readable) -> dict[str, TensorPlace]:
     tensors = {name: _place(name, entry, 8 + length) for name, entry in header.items()}
     _check_coverage(tensors, 8 + length, len(body))
     return tensors
+
+
+def file_header(path: Path) -> dict[str, TensorPlace]:
+    """As `read_header`, of a file. Raises NotSafetensors, OSError, and ValueError where it is empty."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as body:
+        return read_header(body)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

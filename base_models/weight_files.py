@@ -5,12 +5,11 @@ hold nothing, so a published folder that has both is read as it always was.
 """
 
 import json
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
 from base_models.catalog import BaseModelEntry, CatalogError
-from base_models.safetensors_header import NotSafetensors, read_header
+from base_models.safetensors_header import NotSafetensors, file_header
 
 # Classes of parts that are settings alone, by how they end.
 _WITHOUT_WEIGHTS = ("Scheduler", "Tokenizer", "TokenizerFast", "Processor", "FeatureExtractor")
@@ -88,8 +87,7 @@ def _missing_shards(part: Path) -> Iterator[str]:
 def _damage(path: Path) -> str:
     """Why the file is no whole safetensors file; empty where it is one."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as body:
-            read_header(body)
+        file_header(path)
     except (OSError, ValueError, NotSafetensors) as error:
         return str(error)
     return ""

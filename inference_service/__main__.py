@@ -18,7 +18,7 @@ import grpc
 
 from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
 from base_models.placement import OffloadName, choose_offload, weight_bytes
-from base_models.prompt_tokens import PromptTokens
+from base_models.prompt_tokens import prompt_tokens
 from base_models.single_file import ready
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapter_uses import AdapterUses
@@ -143,6 +143,7 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     allowed = await with_bucket_folders(settings.base_models.split(","), settings.store, base_model_cache)
     try:
         entries = list(ready(read_allow_list(allowed), base_model_cache.folder).values())
+        tokens = prompt_tokens(entries)
     except CatalogError as error:
         raise StartError(f"{PREFIX}BASE_MODELS: {error}") from error
 
@@ -159,7 +160,7 @@ async def main(load_engines: LoadEngines = load_engines) -> None:
     engines = await loading
 
     served = {
-        entry.name: ServedBaseModel(entry, entry.digest(), PromptTokens(entry).count, engines[entry.name])
+        entry.name: ServedBaseModel(entry, entry.digest(), tokens[entry.name].count, engines[entry.name])
         for entry in entries
     }
     cache = AdapterCache(store, settings.inference_cache_dir, settings.inference_cache_bytes)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from base_models.catalog import CatalogError, read_allow_list
-from base_models.prompt_tokens import PromptTokens
+from base_models.prompt_tokens import prompt_tokens
 from base_models.single_file import ready
 from personae.v1 import trainer_pb2, trainer_pb2_grpc
 from service_kit.access import open_access
@@ -67,10 +67,12 @@ async def main() -> None:
         raise StartError(f"{PREFIX}BASE_MODELS: {error}") from error
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     # Reading the tokenizers takes seconds, which the first CreateTraining shall not wait for.
-    connected, tokens = await asyncio.gather(
-        connect_verified_store(settings.store),
-        asyncio.to_thread(lambda: {name: PromptTokens(entry) for name, entry in base_models.items()}),
-    )
+    try:
+        connected, tokens = await asyncio.gather(
+            connect_verified_store(settings.store), asyncio.to_thread(prompt_tokens, base_models.values())
+        )
+    except CatalogError as error:
+        raise StartError(f"{PREFIX}BASE_MODELS: {error}") from error
 
     metrics, traces = ServiceMetrics("trainer"), open_traces("personae-trainer", os.environ)
     store = ObservedStore(connected, metrics.note_store_call)

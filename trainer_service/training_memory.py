@@ -10,7 +10,7 @@ from typing import Literal
 from base_models.activation_figures import ActivationFigures, Held
 from base_models.catalog import BaseModelEntry
 from base_models.layer_shapes import LayerShapes
-from base_models.network_sizes import NetworkSizes
+from base_models.network_sizes import NetworkSizes, computes_in_halves
 from base_models.traits.family_traits import TEXT_ENCODER_ATTENTION
 from service_kit.document import Document
 from trainer_service.training_config import TrainingConfig
@@ -74,14 +74,18 @@ def training_memory(
     figures = entry.activations
     weights = sizes.on_gpu if kind == "cuda" else sizes.on_cpu
     at_steps = weights.denoiser if kind == "cuda" and not config.text_encoder_learning_rate else weights.all
-    halves = _computes_in_halves(config, kind)
+    is_held_so = computes_in_halves(entry, on_gpu=kind == "cuda")
+    halves = is_held_so or _is_asked_in_halves(config, kind)
     parameters = adapter_parameters(config, entry, sizes.layers)
     of_each = _ADAPTER_BYTES[config.optimizer]
     of_each += _AVERAGE_BYTES if config.ema_decay else 0
     of_each += _CAST_BYTES if halves else 0
     step, others = 0.0, 0.0
     if figures:
-        step, others = _passes(config, entry, figures, sizes.layers, halves, pictures, recomputes)
+        # Pictures of the class are drawn without autocast.
+        drawn_in_halves = is_held_so or (halves and not config.prior_weight)
+        formats = _Formats(halves, drawn_in_halves)
+        step, others = _passes(config, entry, figures, sizes.layers, formats, pictures, recomputes)
     worst = (at_steps, step) if at_steps + step > weights.all + others else (weights.all, others)
     return TrainingMemory(
         weights=worst[0],
@@ -108,7 +112,7 @@ def _of_text_encoders(config: TrainingConfig) -> list[str]:
     return TEXT_ENCODER_ATTENTION if config.text_encoder_learning_rate else []
 
 
-def _computes_in_halves(config: TrainingConfig, kind: DeviceKind) -> bool:
+def _is_asked_in_halves(config: TrainingConfig, kind: DeviceKind) -> bool:
     # A CPU computes in float32 where float16 is asked for.
     return config.precision == "bfloat16" or (config.precision == "float16" and kind == "cuda")
 
@@ -126,7 +130,7 @@ def _passes(
     entry: BaseModelEntry,
     figures: ActivationFigures,
     layers: LayerShapes,
-    halves: bool,
+    formats: "_Formats",
     pictures: int,
     recomputes: bool,
 ) -> tuple[float, float]:
@@ -138,15 +142,14 @@ def _passes(
         activations=sum(inputs for _, inputs, *_ in in_denoiser) / figures.inputs,
     )
     # Pictures of the subject and of the class are computed one after the other.
-    step = shape.scaled(figures.step(config.targets, halves, recomputes), config.batch_size, positions)
+    step = shape.scaled(figures.step(config.targets, formats.steps, recomputes), config.batch_size, positions)
     step *= _DORA if config.adapter_type == "dora" else 1.0
     if config.text_encoder_learning_rate:
-        step += figures.text_encoding(halves).bytes_for(config.batch_size, 0)
+        step += figures.text_encoding(formats.steps).bytes_for(config.batch_size, 0)
     # The evaluation at the end draws by as many as it may, so no training is without drawing.
     rows = at_once * (2 if entry.is_guided(entry.generation.guidance_scale) else 1)
-    # Pictures of the class are drawn without autocast.
     others = max(
-        shape.scaled(figures.drawn(halves and not config.prior_weight), rows, positions),
+        shape.scaled(figures.drawn(formats.drawing), rows, positions),
         figures.decoding.bytes_for(at_once, positions),
         figures.encoding.bytes_for(min(at_once, pictures), positions),
     )
@@ -156,6 +159,14 @@ def _passes(
 def _positions(config: TrainingConfig, figures: ActivationFigures) -> int:
     """Places of a picture's latents. Other shapes of the same area have as many, but for rounding."""
     return (config.resolution // figures.pixels_per_position) ** 2
+
+
+@dataclass(frozen=True)
+class _Formats:
+    """Whether 16 bits are computed in."""
+
+    steps: bool
+    drawing: bool
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,8 @@ class Trainings:
         return end_training(self._store, record, State.CANCELLED, None, self._now)
 
     def memory_of(self, record: TrainingRecord) -> int:
-        """The most bytes that a training is estimated to hold at once; 0 where its base model is allowed no more."""
+        """The most bytes that a training is estimated to hold at once; 0 where its base model is allowed no more, or
+        cannot be read."""
         entry = self._base_models.get(record.base_model)
         if entry is None:
             return 0

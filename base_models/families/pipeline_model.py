@@ -17,7 +17,7 @@ from base_models.catalog import BaseModelEntry
 from base_models.family import Conditioning, LatentShape, Prediction
 from base_models.group_offloading import by_groups
 from base_models.pipelines import adaptable_modules, load_pipeline
-from base_models.placement import PlacementName
+from base_models.placement import AUTOENCODER, PlacementName
 from base_models.traits.family_traits import TEXT_ENCODER_ATTENTION, TargetsName
 from base_models.visiting_parts import VisitingParts
 
@@ -37,7 +37,7 @@ class PipelineModel(ABC):
         with ThreadPoolExecutor(1, thread_name_prefix="digest") as hashing:
             # Beside the loading, so that a disk is read once for both.
             digest = hashing.submit(entry.digest)
-            self.pipeline = load_pipeline(entry, device, {"default": dtype, "vae": torch.float32})
+            self.pipeline = load_pipeline(entry, device, {"default": dtype, AUTOENCODER: torch.float32})
             self.digest = digest.result()
         self.adaptable = adaptable_modules(self.pipeline)
         self.denoiser: Any = self.adaptable[entry.traits.denoiser]
@@ -50,9 +50,9 @@ class PipelineModel(ABC):
         parts = {name: part for name, part in self.pipeline.components.items() if isinstance(part, torch.nn.Module)}
         denoiser = self.entry.traits.denoiser
         if how == "group":
-            for name in parts.keys() - {"vae"}:
+            for name in parts.keys() - {AUTOENCODER}:
                 by_groups(parts[name], device, in_blocks=name == denoiser)
-            visitors = {"vae"}
+            visitors = {AUTOENCODER}
         else:
             self.denoiser.to(device)
             visitors = parts.keys() - {denoiser}
@@ -92,11 +92,11 @@ class PipelineModel(ABC):
         return self.pipeline.vae.config.latent_channels, height // factor, width // factor
 
     def encode_images(self, pixels_BCHW: Tensor) -> Tensor:
-        with self.visiting.used("vae"), torch.autocast(self.device.type, enabled=False):
+        with self.visiting.used(AUTOENCODER), torch.autocast(self.device.type, enabled=False):
             return self.to_latents(pixels_BCHW.to(self.device).float())
 
     def decode_latents(self, latents_BCHW: Tensor) -> Tensor:
-        with self.visiting.used("vae"), torch.autocast(self.device.type, enabled=False):
+        with self.visiting.used(AUTOENCODER), torch.autocast(self.device.type, enabled=False):
             return self.to_pixels(latents_BCHW.float())
 
     def to_latents(self, pixels_BCHW: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Its one rule: whatever happens, the training is afterwards ended, or can be take
 """
 
 import dataclasses
+import gc
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -88,6 +89,8 @@ class Workbench:
         """The loaded base model; only the latest stays loaded."""
         if entry.name not in self.bases:
             self.bases.clear()
+            # Parts that visit know who calls them in, and so themselves: counting references does not free them.
+            gc.collect()
             self.bases[entry.name] = _loaded(entry, self.device)
         return self.bases[entry.name]
 

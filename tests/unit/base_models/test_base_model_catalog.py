@@ -1,5 +1,6 @@
 """The operator's allow-list, and counting tokens as the text encoder does."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -54,6 +55,28 @@ def test_a_folder_of_another_pipeline_is_refused(tmp_path: Path) -> None:
     (copied / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
     with pytest.raises(CatalogError, match="KandinskyPipeline"):
         read_allow_list([f"mine={copied}"])
+
+
+def test_code_beside_a_tokenizer_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, ran = tmp_path / "model", tmp_path / "ran"
+    shutil.copytree(BUNDLED["toon-64"], folder, ignore=shutil.ignore_patterns("sets", "*.safetensors"))
+    settings = folder / "tokenizer" / "tokenizer_config.json"
+    mine = {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", None]}}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | mine))
+    (folder / "tokenizer" / "mine.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    # At a terminal the library would ask.
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    with pytest.raises(CatalogError, match=r"mine: .*/tokenizer holds no tokenizer: ValueError: .* custom code"):
+        PromptTokens(read_allow_list([f"mine={folder}"])["mine"])
+    assert not ran.exists()
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(BUNDLED["toon-64"], folder, ignore=shutil.ignore_patterns("sets", "*.safetensors"))
+    (folder / "tokenizer" / "tokenizer.json").write_text("{")
+    with pytest.raises(CatalogError, match=r"mine: .*/tokenizer holds no tokenizer"):
+        PromptTokens(read_allow_list([f"mine={folder}"])["mine"])
 
 
 def test_tokens_are_counted_without_marks_and_without_cutting(tokens: PromptTokens) -> None:

@@ -1,14 +1,17 @@
 """What trainings are computed to hold, and what is said where a GPU has less. No torch."""
 
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from base_models.activation_figures import ActivationFigures, read_figures
 from base_models.catalog import read_allow_list
-from base_models.network_sizes import NetworkSizes, WeightBytes, read_network_sizes
+from base_models.network_sizes import NetworkSizes, WeightBytes, computes_in_halves, read_network_sizes
 from base_models.traits import FAMILIES
+from service_kit.memory_store import MemoryStore
+from trainer_service.estimator import Estimator
 from trainer_service.memory_advice import Measured, Needs
 from trainer_service.training_config import TrainingConfig, decide
 from trainer_service.training_memory import Device, DeviceKind, adapter_parameters, training_memory
@@ -16,6 +19,7 @@ from trainer_service.training_memory import Device, DeviceKind, adapter_paramete
 TOON = read_allow_list(["toon-64"])["toon-64"]
 SIZES = read_network_sizes(TOON)
 PRESETS = ("fast", "balanced", "quality", "low_memory")
+KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
 HUGE = Device(kind="cuda", memory_bytes=10**15)
 
 
@@ -75,6 +79,27 @@ def test_weights_count_in_the_format_that_a_device_holds_them_in() -> None:
     assert quantised.on_gpu == quantised.on_cpu
     assert quantised.on_gpu.denoiser == SIZES.on_gpu.denoiser / 2
     assert quantised.on_gpu.others > SIZES.on_gpu.others / 2, "the autoencoder is float32 always"
+
+
+def test_whose_weights_are_held_in_sixteen_bits_computes_in_them_whatever_is_asked() -> None:
+    quantised, in_halves = replace(TOON, is_quantised=True), replace(TOON, pipeline="FluxPipeline")
+    asked = [
+        training_memory(config(precision=precision, prior_weight=1.0), quantised, SIZES, kind, 16, recomputes=False)
+        for kind in KINDS
+        for precision in ("float32", "bfloat16")
+    ]
+    assert asked[0] == asked[1]
+    assert asked[2] == asked[3]
+    # Class pictures too, which are drawn without autocast.
+    assert asked[0].passes < training_memory(config(prior_weight=1.0), TOON, SIZES, "cuda", 16, recomputes=False).passes
+    assert [computes_in_halves(in_halves, on_gpu) for on_gpu in (True, False)] == [True, False]
+    assert not computes_in_halves(TOON, on_gpu=True)
+
+
+def test_of_a_base_model_whose_files_are_gone_nothing_is_known(tmp_path: Path) -> None:
+    estimator = Estimator(MemoryStore())
+    assert estimator.memory(config(), TOON, 16) > 0
+    assert estimator.memory(config(), replace(TOON, folder=tmp_path), 16) == 0
 
 
 def test_on_a_gpu_a_step_has_the_denoiser_alone_unless_a_text_encoder_learns() -> None:
