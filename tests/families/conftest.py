@@ -20,7 +20,6 @@ from tests.families.z_image import ZImageCase
 from tests.unit.inference.step_rows import StepRows
 
 CASES: list[FamilyCase] = [
-    StableDiffusionCase(predicts_v=False),
     StableDiffusionXLCase(),
     StableDiffusion3Case("stable-diffusion-3.5-medium"),
     FluxCase(is_dev=True),
@@ -28,8 +27,9 @@ CASES: list[FamilyCase] = [
     ZImageCase(),
     QwenImageCase(),
 ]
-# What differs from the others of its family in little.
+# What differs from the others of its family in little, and Stable Diffusion 1, of which toon-64 is one.
 VARIANTS: list[FamilyCase] = [
+    StableDiffusionCase(predicts_v=False),
     StableDiffusionCase(predicts_v=True),
     StableDiffusion3Case("stable-diffusion-3.5-large"),
     StableDiffusion3Case("stable-diffusion-3-without-t5"),

@@ -110,7 +110,8 @@ def test_a_cancelled_training_s_job_goes_when_it_has_not_started(cluster: Cluste
         eventually(lambda: cluster.has_job(training))
         assert cluster.trainer.trainings.cancel(training.name).state is State.CANCELLED
         eventually(lambda: not cluster.has_job(training))
-    assert cluster.api.objects["pods"] == {}
+        # A Job's pods go after it.
+        eventually(lambda: cluster.api.objects["pods"] == {})
 
 
 def test_a_deleted_training_s_job_goes_too(cluster: ClusterOfTests) -> None:
