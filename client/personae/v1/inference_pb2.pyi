@@ -163,20 +163,20 @@ class GenerateRequest(google.protobuf.message.Message):
     images_per_prompt: builtins.int
     """Images for each prompt that names no seeds, 1 to 64. Default: 1. At most 256 images in one request."""
     negative_prompt: builtins.str
-    """What to avoid, for all prompts. Default: empty. Only classifier-free guidance heeds it: a base model without that (FLUX.1)
-    takes none, which its `takes_negative_prompt` says, and one that is given is refused with INVALID_ARGUMENT.
+    """What to avoid, for all prompts. Default: empty. Only classifier-free guidance heeds it: a base model without that (FLUX.1,
+    FLUX.2 klein) takes none, which its `takes_negative_prompt` says, and one that is given is refused with INVALID_ARGUMENT.
     """
     guidance_scale: builtins.float
     """How closely the prompt is followed, from 1 to the base model's `max_guidance_scale`; beyond that it is refused with
-    INVALID_ARGUMENT. Stable Diffusion and SDXL: classifier-free guidance (Ho and Salimans 2022), where every step predicts
-    twice, and 1 is off. FLUX.1 dev: a number that the network was distilled to be told; it costs nothing. FLUX.1 schnell:
-    distilled to draw without, so 1 alone. Default: the base model's.
+    INVALID_ARGUMENT. Most models: classifier-free guidance (Ho and Salimans 2022), where every step predicts twice, and 1 is
+    off (of Z-Image too, whose own pipeline calls that 0). FLUX.1 dev: a number that the network was distilled to be told; it
+    costs nothing. FLUX.1 schnell, FLUX.2 klein: distilled to draw without, so 1 alone. Default: the base model's.
     """
     steps: builtins.int
     """Denoising steps, 1 to 150. Default: the base model's."""
     scheduler: global___Scheduler.ValueType
     """How the noise is removed; one of the base model's `schedulers`, any other is refused with INVALID_ARGUMENT. Models with a
-    UNet know all, those with a transformer (FLUX.1) EULER alone. Default: the base model's.
+    UNet know all, those with a transformer (Stable Diffusion 3, FLUX and later) EULER alone. Default: the base model's.
     """
     width: builtins.int
     """Width in pixels; a multiple of the base model's size step within its limits (GetServingInfo). Default: the base model's."""
