@@ -28,6 +28,7 @@ from base_models.catalog import BUNDLED, BaseModelEntry, describe
 from base_models.family import BaseModel, Conditioning
 from base_models.traits.family_traits import TargetsName
 from tests.benchmarks.as_on_cuda import as_on_cuda
+from tests.benchmarks.full_prompts import full_prompts
 from tests.benchmarks.live_bytes import LiveBytes
 from tests.benchmarks.published_shapes import PUBLISHED
 from tests.benchmarks.weightless import weightless
@@ -62,7 +63,8 @@ def main() -> None:
         if arguments.folder is None:
             PUBLISHED[arguments.family](folder)
         formats = {"halves": torch.bfloat16} if arguments.only_halves else FORMATS
-        text = count(describe(arguments.family, folder), formats).model_dump_json(indent=1) + "\n"
+        with full_prompts():
+            text = count(describe(arguments.family, folder), formats).model_dump_json(indent=1) + "\n"
     if arguments.write:
         (FOLDER / f"{arguments.family}.json").write_text(text)
     else:
@@ -89,7 +91,9 @@ def count(entry: BaseModelEntry, formats: Formats) -> ActivationFigures:
         latent_channels=channels,
         prompt_bytes=sum(values.nbytes for values in prompt.values()),
         steps=steps,
-        text_encoders={name: _text_encoders(entry, halves) for name, halves in formats.items()},
+        text_encoders={
+            name: _text_encoders(entry, halves) for name, halves in formats.items() if len(entry.traits.adaptable) > 1
+        },
         drawing={
             name: _line(entry, base, lambda pictures, size, halves=halves: _drawing(base, pictures, size, halves))
             for name, halves in formats.items()
