@@ -1,4 +1,4 @@
-"""What `CreateTraining` with `validate_only` says that trainings need on a GPU, for the shape that each family is known by.
+"""What `CreateTraining` with `validate_only` says that trainings need on a GPU, for one published shape of each family.
 
 usage: python -m tests.benchmarks.memory_table [--only TAG]
 
