@@ -4,9 +4,9 @@ usage: python -m tests.benchmarks.memory_gpu [--only TAG]
 
 Random weights in the shapes of published models: Stable Diffusion 1.5, SDXL and FLUX.1 dev (34 GB of disk), at several
 sizes, ranks and batches, with activations kept and computed again. Prints the ratio of the estimate (without the
-overhead, which no tensor holds) to `torch.cuda.max_memory_allocated`, which shall be 0.85 to 1.15. Without a GPU it says
-so, and that is no failure. Only steps are run: where the estimate is that of the autoencoder, the ratio is above 1 for
-that reason.
+overhead, which no tensor holds) to `torch.cuda.max_memory_allocated`, which shall be 0.85 to 1.15. Without a GPU it
+says so, and that is no failure. Only steps are run: where the estimate is that of the autoencoder, the ratio is above 1
+for that reason.
 """
 
 import argparse
