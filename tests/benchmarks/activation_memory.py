@@ -1,6 +1,7 @@
 """Counts what a family's networks hold while they train, draw, encode and decode, on any machine: no memory is taken.
 
 usage: python -m tests.benchmarks.activation_memory --family TAG [--folder FOLDER] [--only-halves] [--write]
+                                                  [--blocks FIELD ...]
 
 The family's own code runs round its published architecture on torch's meta device, forward and backward, with the
 trainer's low-rank layers, its losses and a GPU's autocast and flash attention (`as_on_cuda.py`); every storage is
@@ -8,15 +9,18 @@ counted while it lives (`live_bytes.py`). Each figure is the line through two si
 
 --family: a tag of `published_shapes.py`. --folder: a diffusers folder, or only its configs and tokenizers, of a family
 that has no entry there. --only-halves: not float32, which takes as long again. --write: into
-`base_models/activations/`, for the estimates of trainings.
+`base_models/activations/`, for the estimates of trainings. --blocks: fields of the transformer's configuration that say
+how many blocks of a kind there are, or which are of it. A few are counted, and one more of each kind; every further one
+is taken for what that added: blocks of a kind are the same, and a deep network takes long.
 
 What it does not see: workspaces of cuDNN and cuBLAS, what kernels take for themselves, an allocator's waste, DoRA.
 """
 
 import argparse
+import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from base_models.catalog import BUNDLED, BaseModelEntry, describe
 from base_models.family import BaseModel, Conditioning
 from base_models.traits.family_traits import TargetsName
 from tests.benchmarks.as_on_cuda import as_on_cuda
+from tests.benchmarks.full_prompts import full_prompts
 from tests.benchmarks.live_bytes import LiveBytes
 from tests.benchmarks.published_shapes import PUBLISHED
 from tests.benchmarks.weightless import weightless
@@ -41,6 +46,8 @@ from trainer_service.worker.trainee import Trainee
 Formats = Mapping[str, torch.dtype | None]
 FORMATS: Formats = {"halves": torch.bfloat16, "float32": None}
 _RANK = 16
+# Of which one is the last, which may differ, and one is in no list.
+_FEW = 3
 _CPU = torch.device("cpu")
 _META = torch.device("meta")
 # Alone, a network without weights would be dressed in an optimizer's fused kernels, which this device has not.
@@ -56,17 +63,49 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--only-halves", action="store_true")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--blocks", nargs="+", default=())
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary) / arguments.family
         if arguments.folder is None:
             PUBLISHED[arguments.family](folder)
         formats = {"halves": torch.bfloat16} if arguments.only_halves else FORMATS
-        text = count(describe(arguments.family, folder), formats).model_dump_json(indent=1) + "\n"
+        with full_prompts():
+            found = count_by_blocks(describe(arguments.family, folder), formats, arguments.blocks)
+        text = found.model_dump_json(indent=1) + "\n"
     if arguments.write:
         (FOLDER / f"{arguments.family}.json").write_text(text)
     else:
         print(text)
+
+
+def count_by_blocks(entry: BaseModelEntry, formats: Formats, fields: Sequence[str]) -> ActivationFigures:
+    """Count everything of a base model, from a few of its blocks where fields name their numbers."""
+    path = entry.folder / entry.traits.denoiser / "config.json"
+    published = json.loads(path.read_text())
+    name = entry.name if entry.name in BUNDLED else entry.architecture().name
+
+    def counted(blocks: Mapping[str, int | list[int]]) -> dict[str, Any]:
+        path.write_text(json.dumps(published | blocks))
+        return count(describe(entry.name, entry.folder), formats).model_dump()
+
+    few: dict[str, int | list[int]] = {field: _FEW if isinstance(published[field], int) else [0] for field in fields}
+    found = least = counted(few)
+    for field, blocks in few.items():
+        # Of a list that has one block, the next comes to it.
+        more, left = (
+            (blocks + 1, published[field] - blocks)
+            if isinstance(blocks, int)
+            else ([*blocks, len(blocks)], len(published[field]) - len(blocks))
+        )
+        found = _and_more(found, least, counted(few | {field: more}), left)
+    return ActivationFigures.model_validate(found | {"counted_on": name})
+
+
+def _and_more(found: Any, least: Any, one_more: Any, times: int) -> Any:
+    if isinstance(found, dict):
+        return {name: _and_more(value, least[name], one_more[name], times) for name, value in found.items()}
+    return found + times * (one_more - least) if isinstance(found, int | float) else found
 
 
 def count(entry: BaseModelEntry, formats: Formats) -> ActivationFigures:
@@ -89,7 +128,9 @@ def count(entry: BaseModelEntry, formats: Formats) -> ActivationFigures:
         latent_channels=channels,
         prompt_bytes=sum(values.nbytes for values in prompt.values()),
         steps=steps,
-        text_encoders={name: _text_encoders(entry, halves) for name, halves in formats.items()},
+        text_encoders={
+            name: _text_encoders(entry, halves) for name, halves in formats.items() if len(entry.traits.adaptable) > 1
+        },
         drawing={
             name: _line(entry, base, lambda pictures, size, halves=halves: _drawing(base, pictures, size, halves))
             for name, halves in formats.items()
@@ -103,15 +144,23 @@ def count_step(
     base: BaseModel, config: TrainingConfig, pictures: int, size: int, halves: torch.dtype | None, device: torch.device
 ) -> int:
     """The most bytes held during a forward and a backward pass, with what the base model wears."""
+    step = prepared_step(base, config, pictures, size, device)
+    with as_on_cuda(halves), LiveBytes() as live:
+        step()
+    return live.peak
+
+
+def prepared_step(
+    base: BaseModel, config: TrainingConfig, pictures: int, size: int, device: torch.device
+) -> Callable[[], None]:
+    """A forward and a backward pass over empty pictures with empty prompts, which are encoded already."""
     shape = base.latent_shape(size, size)
     rows = _conditioning(base, pictures)
     latents = tuple(torch.zeros(shape, device=device) for _ in range(pictures))
     examples = ExampleSet(latents, rows, ("",) * pictures, (None,) * pictures)
     drawn = [Draw(row, torch.zeros(shape), 0.5, dropped=False) for row in range(pictures)]
     empty = {name: values[:1] for name, values in rows.items()}
-    with as_on_cuda(halves), LiveBytes() as live:
-        losses(base, examples, drawn, empty, config).mean().backward()
-    return live.peak
+    return lambda: losses(base, examples, drawn, empty, config).mean().backward()
 
 
 def _weightless(entry: BaseModelEntry) -> BaseModel:

@@ -41,7 +41,8 @@ def as_on_cuda(halves: torch.dtype | None) -> Iterator[None]:
                 replace(owner, name, _in(halves, getattr(owner, name)))
             for name in _IN_FLOAT32:
                 replace(functional, name, _in(torch.float32, getattr(functional, name)))
-        # It asks autocast, which does not answer for this device.
+        # They ask autocast, which does not answer for this device.
+        replace(torch, "is_autocast_enabled", _is_enabled(halves is not None, torch.is_autocast_enabled))
         replace(fused_lora, "_as_autocast", _in(halves, lambda *tensors: list(tensors)))
         # Convolutions of this device forget that their input was in channels-last order.
         replace(fused_lora, "_rows", lambda x_BCHW: x_BCHW.permute(0, 2, 3, 1).reshape(-1, x_BCHW.shape[1]))
@@ -57,6 +58,10 @@ def _in(dtype: torch.dtype | None, function: Callable[..., Any]) -> Callable[...
         return function(*args, **kwargs)
 
     return called
+
+
+def _is_enabled(on_meta: bool, elsewhere: Callable[..., bool]) -> Callable[..., bool]:
+    return lambda *device_type: on_meta if device_type == ("meta",) else elsewhere(*device_type)
 
 
 def _cast(tree: Any, dtype: torch.dtype) -> Any:
