@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from base_models.activation_figures import ActivationFigures, read_figures
-from base_models.hub_cache import NoSnapshot, folder_of, looks_like_hub_id
-from base_models.quantisation import QuantisationUnsupported, is_quantised
 from base_models.traits import FAMILIES
 from base_models.traits.family_traits import (
     Architecture,
@@ -23,7 +21,9 @@ from base_models.traits.family_traits import (
     Reference,
     TrainingDefaults,
 )
-from base_models.weights_digest import weights_digest
+from base_models.weights.hub_cache import NoSnapshot, folder_of, looks_like_hub_id
+from base_models.weights.quantisation import QuantisationUnsupported, is_quantised
+from base_models.weights.weights_digest import weights_digest
 
 BUNDLED = {"toon-64": Path(__file__).parent / "toon_64"}
 

@@ -10,7 +10,7 @@ import json
 import sys
 
 from base_models.catalog import CatalogError, read_allow_list
-from base_models.weight_files import checkpoint_of, files_of, parts, parts_in_checkpoint, problems
+from base_models.weights.weight_files import checkpoint_of, files_of, parts, parts_in_checkpoint, problems
 
 
 def examine(item: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ from base_models.families.stable_diffusion_3 import StableDiffusion3
 from base_models.families.stable_diffusion_xl import StableDiffusionXL
 from base_models.families.z_image import ZImage
 from base_models.family import BaseModel
-from base_models.placement import PlacementName
+from base_models.weights.placement import PlacementName
 
 _FAMILIES: dict[str, type[PipelineModel]] = {
     "StableDiffusionPipeline": StableDiffusion,

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from base_models.adapters.layer_shapes import LayerShapes, read_layer_shapes
 from base_models.catalog import BaseModelEntry
-from base_models.layer_shapes import LayerShapes, read_layer_shapes
-from base_models.placement import weight_bytes
+from base_models.weights.placement import weight_bytes
 
 _FLOAT32_BYTES, _HALF_BYTES = 4, 2
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from base_models.catalog import BaseModelEntry, CatalogError, read_allow_list
-from base_models.placement import OffloadName, choose_offload, weight_bytes
 from base_models.prompt_tokens import prompt_tokens
-from base_models.single_file import ready
+from base_models.weights.placement import OffloadName, choose_offload, weight_bytes
+from base_models.weights.single_file import ready
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapter_uses import AdapterUses
 from inference_service.adapters import Adapters

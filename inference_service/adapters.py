@@ -6,7 +6,7 @@ Its one rule: whatever is wrong with an adapter is said here, as an error of its
 import asyncio
 from collections import Counter
 
-from base_models.adapter_file import AdapterInvalid
+from base_models.adapters.adapter_file import AdapterInvalid
 from inference_service.adapter_uses import AdapterUse, AdapterUses
 from inference_service.engine import AppliedAdapter, Engine, HostAdapter
 from inference_service.generation import WantedAdapter

@@ -63,7 +63,7 @@ class Engine(Protocol):
     def read_adapter(self, body: bytes) -> HostAdapter:
         """An adapter file, checked against this engine's base model. Blocks; may be called from any thread.
 
-        Raises base_models.adapter_file.AdapterInvalid.
+        Raises base_models.adapters.adapter_file.AdapterInvalid.
         """
         ...
 

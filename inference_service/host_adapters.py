@@ -12,7 +12,7 @@ from contextvars import copy_context
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from base_models.adapter_file import AdapterInvalid
+from base_models.adapters.adapter_file import AdapterInvalid
 from inference_service.adapter_cache import AdapterCache
 from inference_service.engine import HostAdapter
 from service_kit.errors import DataLost, TryLater

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from base_models.layer_shapes import LayerShapes
+from base_models.adapters.layer_shapes import LayerShapes
 from base_models.traits import FAMILIES
 
 FLUX = "FluxPipeline"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from base_models.adapters.layer_shapes import LayerShapes, read_layer_shapes
 from base_models.catalog import BaseModelEntry, read_allow_list
-from base_models.layer_shapes import LayerShapes, read_layer_shapes
 
 TOON: BaseModelEntry = read_allow_list(["toon-64"])["toon-64"]
 SHAPES: LayerShapes = read_layer_shapes(TOON)

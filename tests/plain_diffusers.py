@@ -13,9 +13,9 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from torch import Tensor
 
+from base_models.adapters.worn_adapters import put_on, take_off, wear
 from base_models.pipelines import adaptable_modules
 from base_models.traits.family_traits import SchedulerName
-from base_models.worn_adapters import put_on, take_off, wear
 from inference_service.generation import GenerationRequest
 
 SCHEDULERS: Mapping[SchedulerName, Any] = {

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 
-from base_models.adapter_file import write_adapter
-from base_models.layer_weights import full_weight
+from base_models.adapters.adapter_file import write_adapter
 from base_models.pipelines import without_weights
+from base_models.weights.layer_weights import full_weight
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 ATTENTION_AND_CONVOLUTION = [*ATTENTION, "conv1", "conv2", "conv_shortcut"]

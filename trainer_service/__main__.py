@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from base_models.catalog import CatalogError, read_allow_list
 from base_models.prompt_tokens import prompt_tokens
-from base_models.single_file import ready
+from base_models.weights.single_file import ready
 from personae.v1 import trainer_pb2, trainer_pb2_grpc
 from service_kit.access import open_access
 from service_kit.bucket_folders import with_bucket_folders

@@ -5,7 +5,7 @@ Its one rule: a message that means nothing is refused here, by the name of its f
 
 from typing import TypeVar
 
-from base_models.adapter_export import KeyNames
+from base_models.adapters.adapter_export import KeyNames
 from personae.v1 import adapter_pb2, trainer_pb2
 from service_kit.adapter_manifest import ConsentEntry
 from service_kit.errors import InvalidRequest, Violation, Violations

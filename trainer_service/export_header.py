@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from base_models.adapter_export import KeyNames
+from base_models.adapters.adapter_export import KeyNames
 from base_models.traits import FAMILIES
 from base_models.traits.family_traits import Architecture
 from service_kit.adapter_manifest import ADAPTER_FILE, AdapterManifest

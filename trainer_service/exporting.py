@@ -7,7 +7,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from base_models.adapter_export import KeyNames, NotExportable, is_dora, renamed, stored_tensors, write_safetensors
+from base_models.adapters.adapter_export import (
+    KeyNames,
+    NotExportable,
+    is_dora,
+    renamed,
+    stored_tensors,
+    write_safetensors,
+)
 from base_models.catalog import BaseModelEntry
 from service_kit import schema
 from service_kit.adapter_manifest import ADAPTER_FILE, AdapterManifest, ArtifactEntry

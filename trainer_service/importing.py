@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Any, TypeVar
 
-from base_models.adapter_import import ImportedAdapter, import_adapter
-from base_models.adapter_rules import AdapterInvalid
+from base_models.adapters.adapter_import import ImportedAdapter, import_adapter
+from base_models.adapters.adapter_rules import AdapterInvalid
+from base_models.adapters.layer_shapes import LayerShapes, read_layer_shapes
 from base_models.catalog import BaseModelEntry
-from base_models.layer_shapes import LayerShapes, read_layer_shapes
 from service_kit import schema
 from service_kit.adapter_manifest import (
     ADAPTER_FILE,

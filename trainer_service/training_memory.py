@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from base_models.activation_figures import ActivationFigures, Held
+from base_models.adapters.layer_shapes import LayerShapes
 from base_models.catalog import BaseModelEntry
-from base_models.layer_shapes import LayerShapes
 from base_models.network_sizes import NetworkSizes, computes_in_halves
 from base_models.traits.family_traits import TEXT_ENCODER_ATTENTION
 from service_kit.document import Document

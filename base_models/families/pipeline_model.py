@@ -15,11 +15,11 @@ from torch import Tensor
 
 from base_models.catalog import BaseModelEntry
 from base_models.family import Conditioning, LatentShape, Prediction
-from base_models.group_offloading import by_groups
 from base_models.pipelines import adaptable_modules, load_pipeline
-from base_models.placement import AUTOENCODER, PlacementName
 from base_models.traits.family_traits import TEXT_ENCODER_ATTENTION, TargetsName
-from base_models.visiting_parts import VisitingParts
+from base_models.weights.group_offloading import by_groups
+from base_models.weights.placement import AUTOENCODER, PlacementName
+from base_models.weights.visiting_parts import VisitingParts
 
 
 class PipelineModel(ABC):

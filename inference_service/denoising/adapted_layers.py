@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from base_models.layer_weights import Layer, full_weight
+from base_models.weights.layer_weights import Layer, full_weight
 from inference_service.denoising.outfits import Garment, Outfit, OutfitKey, fits_slots, key_of
 from inference_service.denoising.slots import NO_ADAPTER, LayerPlace, PackedAdapter, SlotBank, SlotLayout
 

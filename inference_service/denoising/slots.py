@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from base_models.layer_weights import Layer, weight_shape
+from base_models.weights.layer_weights import Layer, weight_shape
 
 NO_ADAPTER = 0
 

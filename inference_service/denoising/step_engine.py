@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from base_models.adapter_file import read_adapter
+from base_models.adapters.adapter_file import read_adapter
 from base_models.catalog import BaseModelEntry
 from base_models.family import BaseModel, Conditioning
 from base_models.pipelines import without_weights

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from base_models.adapter_file import write_adapter
+from base_models.adapters.adapter_file import write_adapter
 from base_models.catalog import BUNDLED, describe
 from base_models.families.stable_diffusion import StableDiffusion
 from base_models.likeness.evaluation import evaluate

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from base_models.adapter_file import write_adapter
+from base_models.adapters.adapter_file import write_adapter
 from base_models.catalog import BUNDLED, BaseModelEntry
 from service_kit.memory_store import MemoryStore
 from tests.benchmarks.contest import Contest

@@ -17,7 +17,7 @@ NOT_RUN = {
     ("docs/base-models.md", "base model", "hf download stabilityai/stable-diffusion-xl-base-1.0 --revision"),
     ("docs/base-models.md", "base model", "aws s3 sync"),
     ("docs/base-models.md", "base model", "hf download stabilityai/stable-diffusion-xl-base-1.0 --local-dir"),
-    ("docs/base-models.md", "base model", ".venv/bin/python -m base_models.checkpoint_conversion"),
+    ("docs/base-models.md", "base model", ".venv/bin/python -m base_models.weights.checkpoint_conversion"),
     ("docs/deploy.md", "container engine", "make pin-images"),
     ("docs/deploy.md", "cluster", "kubectl create namespace personae"),
     ("docs/deploy.md", "cluster", "kubectl apply --kustomize k8s/overlays/mine"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from base_models.adapter_export import KeyNames
+from base_models.adapters.adapter_export import KeyNames
 from base_models.family import LatentShape
 from base_models.traits.family_traits import SchedulerName, TargetsName
 from inference_service.generation import GenerationRequest

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from base_models.adapters.layer_shapes import read_layer_shapes
 from base_models.catalog import BaseModelEntry
 from base_models.examination import examine
-from base_models.layer_shapes import read_layer_shapes
 from tests.families.family_case import FamilyCase
 
 

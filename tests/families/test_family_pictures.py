@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from base_models.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
+from base_models.adapters.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
 from base_models.catalog import BaseModelEntry
 from base_models.pipelines import adaptable_modules
 from base_models.prompt_tokens import PromptTokens

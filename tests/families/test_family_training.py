@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from base_models.adapter_file import write_adapter
+from base_models.adapters.adapter_file import write_adapter
 from base_models.catalog import BaseModelEntry
 from base_models.family import shape_of
 from tests.benchmarks.our_loop import dictation

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from base_models.adapter_file import AdapterInvalid
+from base_models.adapters.adapter_file import AdapterInvalid
 from base_models.catalog import BaseModelEntry
 from inference_service.__main__ import main
 from inference_service.engine import AppliedAdapter, HostAdapter, Picture

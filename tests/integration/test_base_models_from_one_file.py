@@ -11,7 +11,7 @@ import pytest
 
 import personae
 from base_models.catalog import read_allow_list
-from base_models.single_file import ready
+from base_models.weights.single_file import ready
 from service_kit.folder_cache import FolderCache
 from tests.benchmarks.random_base_model import write_tiny
 from tests.original_names import write_stable_diffusion
@@ -25,7 +25,7 @@ _CONVERT = """
 import sys
 from pathlib import Path
 from base_models.catalog import read_allow_list
-from base_models.single_file import ready
+from base_models.weights.single_file import ready
 from service_kit.folder_cache import FolderCache
 ready(read_allow_list([f"single={sys.argv[1]}"]), FolderCache(Path(sys.argv[2])).folder)
 """

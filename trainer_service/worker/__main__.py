@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 
 from base_models.catalog import CatalogError, read_allow_list
 from base_models.likeness.choice import judge_for
-from base_models.single_file import ready
+from base_models.weights.single_file import ready
 from service_kit.bucket_folders import with_bucket_folders
 from service_kit.errors import ResourceMissing
 from service_kit.folder_cache import FolderCache

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from base_models.layer_weights import full_weight, is_quantised
+from base_models.weights.layer_weights import full_weight, is_quantised
 
 _HALVES = (torch.bfloat16, torch.float16)
 

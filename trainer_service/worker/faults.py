@@ -1,6 +1,6 @@
 """Why a training can fail for good, and how its failure is told: the one table of reasons."""
 
-from base_models.adapter_file import AdapterInvalid
+from base_models.adapters.adapter_file import AdapterInvalid
 from trainer_service.events import Failure
 from trainer_service.worker.checkpoints import DamagedCheckpoint
 from trainer_service.worker.gradients import OutOfMemory

@@ -14,7 +14,7 @@ from peft.tuners.lora import Conv2d, Linear
 from torch import Tensor
 from torch.nn import functional
 
-from base_models.layer_weights import is_quantised
+from base_models.weights.layer_weights import is_quantised
 
 _backward_of_convolution = torch.ops.aten.convolution_backward
 

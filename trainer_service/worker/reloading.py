@@ -6,9 +6,9 @@ Its one rule: the base model carries no adapter before and none afterwards.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from base_models.adapter_file import read_adapter
+from base_models.adapters.adapter_file import read_adapter
+from base_models.adapters.worn_adapters import put_on, take_off, wear
 from base_models.family import BaseModel
-from base_models.worn_adapters import put_on, take_off, wear
 
 _NAME = "reloaded"
 

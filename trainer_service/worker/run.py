@@ -19,7 +19,7 @@ from base_models.family import BaseModel
 from base_models.likeness.appearance import squares
 from base_models.likeness.judge import Judge
 from base_models.loading import load_base_model
-from base_models.placement import PlacementName
+from base_models.weights.placement import PlacementName
 from service_kit import schema
 from service_kit.call_context import arrived, present_ids, span
 from service_kit.errors import ResourceMissing

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from base_models.adapter_file import write_adapter
+from base_models.adapters.adapter_file import write_adapter
 from base_models.family import BaseModel
 from service_kit.call_context import span
 from service_kit.store import ObjectStore

@@ -17,8 +17,8 @@ from peft.utils import get_peft_model_state_dict
 from prodigyopt import Prodigy
 from torch import Tensor
 
+from base_models.adapters.worn_adapters import take_off
 from base_models.family import BaseModel
-from base_models.worn_adapters import take_off
 from trainer_service.training_config import TrainingConfig
 from trainer_service.worker.fused_lora import fuse
 

@@ -20,7 +20,7 @@ from diffusers import (
 )
 from diffusers.utils import logging as diffusers_logging
 
-from base_models.adapter_file import read_adapter
+from base_models.adapters.adapter_file import read_adapter
 from base_models.catalog import BaseModelEntry
 from base_models.pipelines import adaptable_modules, load_pipeline, without_weights
 from base_models.traits.family_traits import SchedulerName

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from base_models.adapters.worn_adapters import put_on, wear
 from base_models.pipelines import adaptable_modules
-from base_models.worn_adapters import put_on, wear
 from inference_service.engine import AppliedAdapter
 
 

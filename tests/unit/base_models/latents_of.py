@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from base_models.adapter_file import read_adapter
+from base_models.adapters.adapter_file import read_adapter
+from base_models.adapters.worn_adapters import put_on, take_off, wear
 from base_models.pipelines import adaptable_modules
-from base_models.worn_adapters import put_on, take_off, wear
 
 
 def latents(pipeline: Any) -> Tensor:

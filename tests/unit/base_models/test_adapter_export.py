@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from base_models.adapter_export import is_dora, renamed, stored_tensors, write_safetensors
+from base_models.adapters.adapter_export import is_dora, renamed, stored_tensors, write_safetensors
 from base_models.catalog import BUNDLED, describe
 from base_models.traits.family_traits import Architecture
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from base_models.adapter_file import read_adapter
-from base_models.adapter_import import import_adapter
-from base_models.adapter_rules import AdapterInvalid
+from base_models.adapters.adapter_file import read_adapter
+from base_models.adapters.adapter_import import import_adapter
+from base_models.adapters.adapter_rules import AdapterInvalid
 from tests.lora_files import bare, file
 
 SD = "StableDiffusionPipeline"

@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from base_models.adapter_file import AdapterInvalid, adapter_rank, read_adapter, write_adapter
-from base_models.adapter_rules import MAX_RANK
+from base_models.adapters.adapter_file import AdapterInvalid, adapter_rank, read_adapter, write_adapter
+from base_models.adapters.adapter_rules import MAX_RANK
 
 
 class Denoiser(nn.Module):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from base_models.adapter_import import ImportedAdapter, import_adapter
-from base_models.adapter_rules import MAX_RANK, AdapterInvalid
+from base_models.adapters.adapter_import import ImportedAdapter, import_adapter
+from base_models.adapters.adapter_rules import MAX_RANK, AdapterInvalid
 from tests.lora_files import CONVOLUTION, LINEAR, SHAPES, TEXT, TOON, Tensors, bare, file, halves, kohya, own
 
 OUT, IN = SHAPES[LINEAR]

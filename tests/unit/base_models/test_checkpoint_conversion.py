@@ -10,10 +10,10 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
+from base_models.adapters.layer_shapes import read_layer_shapes
 from base_models.catalog import BaseModelEntry, describe
-from base_models.checkpoint_conversion import NotConvertible, convert
-from base_models.layer_shapes import read_layer_shapes
-from base_models.weight_files import checkpoint_of, parts_in_checkpoint
+from base_models.weights.checkpoint_conversion import NotConvertible, convert
+from base_models.weights.weight_files import checkpoint_of, parts_in_checkpoint
 from tests.benchmarks.random_base_model import write_tiny
 from tests.original_names import write_flux_transformer, write_stable_diffusion, write_stable_diffusion_xl
 

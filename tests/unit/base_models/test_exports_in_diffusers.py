@@ -9,11 +9,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from base_models.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
-from base_models.adapter_file import read_adapter
+from base_models.adapters.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
+from base_models.adapters.adapter_file import read_adapter
+from base_models.adapters.worn_adapters import put_on, take_off, wear
 from base_models.catalog import read_allow_list
 from base_models.pipelines import adaptable_modules, load_pipeline
-from base_models.worn_adapters import put_on, take_off, wear
 from tests.random_adapter import ALL, ATTENTION, TEXT_ATTENTION, random_adapter
 from tests.unit.base_models.latents_of import latents, latents_with
 

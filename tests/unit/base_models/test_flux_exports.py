@@ -11,11 +11,11 @@ from diffusers import FluxTransformer2DModel
 from diffusers.loaders import FluxLoraLoaderMixin
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from base_models.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
-from base_models.adapter_file import read_adapter
-from base_models.adapter_import import import_adapter
-from base_models.layer_shapes import LayerShapes
-from base_models.worn_adapters import put_on, take_off, wear
+from base_models.adapters.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
+from base_models.adapters.adapter_file import read_adapter
+from base_models.adapters.adapter_import import import_adapter
+from base_models.adapters.layer_shapes import LayerShapes
+from base_models.adapters.worn_adapters import put_on, take_off, wear
 from tests.flux_layers import TARGETS
 from tests.random_adapter import TEXT_ATTENTION, random_adapter
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from base_models.adapter_export import NotExportable, renamed, stored_tensors, write_safetensors
-from base_models.adapter_import import import_adapter
-from base_models.adapter_rules import AdapterInvalid
+from base_models.adapters.adapter_export import NotExportable, renamed, stored_tensors, write_safetensors
+from base_models.adapters.adapter_import import import_adapter
+from base_models.adapters.adapter_rules import AdapterInvalid
 from tests.flux_layers import FLUX, SHAPES, TARGETS, WIDTH, Tensors, adapter, pair, targeted, update
 from tests.lora_files import bare, file
 

@@ -7,8 +7,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base_models.adapter_import import import_adapter
-from base_models.adapter_rules import AdapterInvalid, check_layers, layers_of
+from base_models.adapters.adapter_import import import_adapter
+from base_models.adapters.adapter_rules import AdapterInvalid, check_layers, layers_of
 from tests.flux_layers import FLUX, SHAPES, WIDTH, Tensors, update
 from tests.lora_files import file
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base_models.fused_layers import PartMissing, Update, fuse, own_ranks
+from base_models.adapters.fused_layers import PartMissing, Update, fuse, own_ranks
 
 INPUTS = 3
 

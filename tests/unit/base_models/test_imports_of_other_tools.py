@@ -13,11 +13,11 @@ from diffusers.utils import convert_state_dict_to_diffusers
 from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
-from base_models.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
-from base_models.adapter_file import read_adapter
-from base_models.adapter_import import import_adapter
+from base_models.adapters.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
+from base_models.adapters.adapter_file import read_adapter
+from base_models.adapters.adapter_import import import_adapter
+from base_models.adapters.layer_shapes import read_layer_shapes
 from base_models.catalog import BaseModelEntry, read_allow_list
-from base_models.layer_shapes import read_layer_shapes
 from base_models.pipelines import adaptable_modules, load_pipeline
 from tests.random_adapter import ALL, ATTENTION, TEXT_ATTENTION, random_adapter
 

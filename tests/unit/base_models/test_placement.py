@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from base_models.adapter_export import StoredTensor, write_safetensors
+from base_models.adapters.adapter_export import StoredTensor, write_safetensors
 from base_models.catalog import BaseModelEntry, read_allow_list
-from base_models.placement import choose_offload, weight_bytes
-from base_models.quantisation import QUANTISED_SUFFIX
+from base_models.weights.placement import choose_offload, weight_bytes
+from base_models.weights.quantisation import QUANTISED_SUFFIX
 
 GIB = 1024**3
 ITEM_BYTES = {"F32": 4, "F16": 2, "F8_E4M3": 1, "I64": 8}

@@ -14,7 +14,7 @@ import torch
 from diffusers import loaders
 from diffusers.loaders import single_file_utils as converters
 
-from base_models.adapter_export import StoredTensor, renamed
+from base_models.adapters.adapter_export import StoredTensor, renamed
 from base_models.traits import FAMILIES
 from base_models.traits.bfl_names import flux2_place, flux_place
 from base_models.traits.family_traits import KohyaPlace, same_place

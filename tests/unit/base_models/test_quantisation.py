@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from base_models.catalog import BUNDLED, CatalogError, describe
-from base_models.quantisation import is_quantised
+from base_models.weights.quantisation import is_quantised
 
 INT8 = {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int8WeightOnlyConfig", "_version": 2}}}
 INT4 = {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig", "_version": 2}}}

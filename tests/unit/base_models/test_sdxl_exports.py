@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from base_models.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
+from base_models.adapters.adapter_export import KeyNames, renamed, stored_tensors, write_safetensors
 from base_models.pipelines import adaptable_modules
 from base_models.traits.sgm_names import sgm_name
 from tests.benchmarks.random_base_model import write_tiny_sdxl

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from base_models.visiting_parts import VisitingParts
+from base_models.weights.visiting_parts import VisitingParts
 
 CPU = torch.device("cpu")
 X_BI = torch.ones(2, 4)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from base_models import single_file
 from base_models.catalog import BUNDLED, CatalogError, read_allow_list
 from base_models.examination import examine
-from base_models.single_file import ready
+from base_models.weights import single_file
+from base_models.weights.single_file import ready
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from base_models.weights_digest import weights_digest
+from base_models.weights.weights_digest import weights_digest
 
 LONG_AGO_S = 1_000_000_000
 

@@ -16,7 +16,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from numpy.typing import NDArray
 
-from base_models.adapter_file import AdapterInvalid
+from base_models.adapters.adapter_file import AdapterInvalid
 from base_models.catalog import read_allow_list
 from inference_service.adapter_cache import AdapterCache
 from inference_service.adapter_uses import AdapterUses

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from base_models.adapter_file import read_adapter
+from base_models.adapters.adapter_file import read_adapter
 from base_models.families.pipeline_model import PipelineModel
 from inference_service.denoising.adapted_layers import AdaptedLayers, adaptable_layers, with_endings
 from inference_service.denoising.beginning import begin

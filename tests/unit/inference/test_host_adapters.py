@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from base_models.adapter_file import AdapterInvalid
+from base_models.adapters.adapter_file import AdapterInvalid
 from inference_service.adapter_cache import AdapterCache
 from inference_service.engine import HostAdapter
 from inference_service.host_adapters import HostAdapters, HostKey

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from base_models.adapter_export import renamed, stored_tensors, write_safetensors
+from base_models.adapters.adapter_export import renamed, stored_tensors, write_safetensors
 from base_models.catalog import BaseModelEntry
 from base_models.pipelines import adaptable_modules
 from inference_service.adapter_cache import AdapterCache

@@ -9,7 +9,7 @@ import torch
 
 from base_models.catalog import BaseModelEntry
 from base_models.loading import load_base_model
-from base_models.placement import OffloadName
+from base_models.weights.placement import OffloadName
 from inference_service.__main__ import offload_of
 from inference_service.denoising.step_engine import StepEngine
 from inference_service.settings import InferenceSettings

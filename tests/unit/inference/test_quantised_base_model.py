@@ -9,11 +9,11 @@ import safetensors.torch
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from base_models.adapter_file import read_adapter
+from base_models.adapters.adapter_file import read_adapter
+from base_models.adapters.layer_shapes import read_layer_shapes
 from base_models.catalog import BaseModelEntry
-from base_models.layer_shapes import read_layer_shapes
-from base_models.layer_weights import full_weight
 from base_models.loading import load_base_model
+from base_models.weights.layer_weights import full_weight
 from inference_service.denoising.step_engine import StepEngine
 from tests.quantised_base_model import KINDS, write_quantised
 from tests.random_adapter import ATTENTION, random_adapter

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import Message
 
-from base_models.adapter_export import StoredTensor, write_safetensors
+from base_models.adapters.adapter_export import StoredTensor, write_safetensors
 from personae.v1 import adapter_pb2
 from personae.v1 import trainer_pb2 as pb
 from personae.v1.training_pb2 import Training

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from base_models.adapter_file import AdapterInvalid, read_adapter, write_adapter
+from base_models.adapters.adapter_file import AdapterInvalid, read_adapter, write_adapter
 from base_models.families.stable_diffusion import StableDiffusion
 from service_kit import schema
 from service_kit.memory_store import MemoryStore

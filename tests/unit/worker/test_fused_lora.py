@@ -8,8 +8,8 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
+from base_models.adapters.worn_adapters import take_off
 from base_models.families.stable_diffusion import StableDiffusion
-from base_models.worn_adapters import take_off
 from trainer_service.worker.fused_lora import fuse
 
 LAYERS = {

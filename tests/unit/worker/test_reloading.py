@@ -8,9 +8,9 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from torch import Tensor
 
-from base_models.adapter_file import AdapterInvalid, write_adapter
+from base_models.adapters.adapter_file import AdapterInvalid, write_adapter
+from base_models.adapters.worn_adapters import put_on, take_off
 from base_models.families.stable_diffusion import StableDiffusion
-from base_models.worn_adapters import put_on, take_off
 from tests.random_adapter import ALL, ATTENTION, TEXT_ATTENTION, random_adapter
 from trainer_service.worker.examples import Examples
 from trainer_service.worker.proof import make_probe

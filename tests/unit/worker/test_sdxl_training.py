@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
-from base_models.adapter_file import write_adapter
+from base_models.adapters.adapter_file import write_adapter
 from base_models.catalog import BaseModelEntry
 from base_models.loading import load_base_model
 from tests.unit.worker.loop_runs import run

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from base_models.adapter_file import write_adapter
+from base_models.adapters.adapter_file import write_adapter
 from base_models.catalog import BUNDLED, BaseModelEntry, read_allow_list
 from base_models.families.stable_diffusion import StableDiffusion
 from trainer_service.training_config import decide

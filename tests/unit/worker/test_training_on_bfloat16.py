@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from base_models.adapter_file import write_adapter
+from base_models.adapters.adapter_file import write_adapter
 from base_models.catalog import BaseModelEntry
 from base_models.loading import load_base_model
 from base_models.traits import FAMILIES

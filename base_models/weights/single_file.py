@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from base_models.catalog import BaseModelEntry, CatalogError, describe
-from base_models.weight_files import checkpoint_of, parts_in_checkpoint, problems
+from base_models.weights.weight_files import checkpoint_of, parts_in_checkpoint, problems
 
 Keep = Callable[[str, str, Callable[[Path], None]], Path]
 """Given a subject, a version of it and what fills a folder: the folder of that version, filled once on this machine."""
@@ -70,7 +70,7 @@ def _fill(entry: BaseModelEntry, folder: Path) -> None:
 
 
 def _convert(name: str, checkpoint: Path, folder: Path, converted: list[str]) -> None:
-    command = [sys.executable, "-m", "base_models.checkpoint_conversion", "--end-with-input"]
+    command = [sys.executable, "-m", "base_models.weights.checkpoint_conversion", "--end-with-input"]
     command += [str(checkpoint), str(folder), *converted]
     # Its input stays open for as long as this process lives: it ends with us.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:

@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from base_models.adapter_rules import AdapterInvalid, adapter_header, check_dtypes, check_layers, layers_of
-from base_models.layer_weights import weight_shape
+from base_models.adapters.adapter_rules import AdapterInvalid, adapter_header, check_dtypes, check_layers, layers_of
+from base_models.weights.layer_weights import weight_shape
 
 
 def write_adapter(parts: Mapping[str, Mapping[str, Tensor]], scale: float) -> bytes:

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from base_models.adapter_rules import MAX_RANK, AdapterInvalid, adapter_header, check_dtypes, check_layers
-from base_models.foreign_names import ForeignNames, Place
-from base_models.fused_layers import own_ranks
-from base_models.layer_shapes import LayerShapes
+from base_models.adapters.adapter_rules import MAX_RANK, AdapterInvalid, adapter_header, check_dtypes, check_layers
+from base_models.adapters.foreign_names import ForeignNames, Place
+from base_models.adapters.fused_layers import own_ranks
+from base_models.adapters.layer_shapes import LayerShapes
 from base_models.safetensors_header import Readable, TensorPlace
 from base_models.traits import FAMILIES
 from base_models.traits.family_traits import FamilyTraits, TargetsName

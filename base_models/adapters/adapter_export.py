@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from base_models.fused_layers import PartMissing, Update, fuse
+from base_models.adapters.fused_layers import PartMissing, Update, fuse
 from base_models.traits import FAMILIES
 from base_models.traits.family_traits import FamilyTraits, KohyaPlace
 

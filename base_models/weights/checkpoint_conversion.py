@@ -1,4 +1,4 @@
-"""`python -m base_models.checkpoint_conversion CHECKPOINT FOLDER PART…`: parts of a base model out of one checkpoint.
+"""`python -m base_models.weights.checkpoint_conversion CHECKPOINT FOLDER PART…`: parts out of one checkpoint.
 
 FOLDER is a diffusers folder with configurations; each PART of it gets its weights, by the names that diffusers' own
 single-file loader gives them, in the numbers that the checkpoint has. What is wrong is said in one line on standard
@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
 from base_models.catalog import CatalogError, describe
-from base_models.weight_files import parts
+from base_models.weights.weight_files import parts
 
 Tensors = dict[str, torch.Tensor]
 
@@ -159,7 +159,7 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """What the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m base_models.checkpoint_conversion", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m base_models.weights.checkpoint_conversion", description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("part", nargs="+")

@@ -7,7 +7,7 @@ which would guess at underscores.
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from base_models.adapter_rules import AdapterInvalid
+from base_models.adapters.adapter_rules import AdapterInvalid
 from base_models.traits import FAMILIES
 from base_models.traits.family_traits import FamilyTraits, KohyaPlace
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from base_models.catalog import BaseModelEntry
-from base_models.quantisation import QUANTISED_SUFFIX
 from base_models.safetensors_header import TensorPlace, file_header
-from base_models.weight_files import files_of, parts
+from base_models.weights.quantisation import QUANTISED_SUFFIX
+from base_models.weights.weight_files import files_of, parts
 
 OffloadName = Literal["none", "model", "group"]
 """none: all weights on the device. model: the denoiser stays there, of the other parts the one that was used last.

@@ -4,8 +4,8 @@ Its one rule: names and shapes are those that the loaded modules have, whichever
 """
 
 from base_models.catalog import BaseModelEntry
-from base_models.quantisation import QUANTISED_SUFFIX
 from base_models.safetensors_header import file_header
+from base_models.weights.quantisation import QUANTISED_SUFFIX
 
 LayerShapes = dict[str, tuple[int, ...]]
 """Shapes of weights, linear [out, in] or of a convolution [out, in, kh, kw], by names as adapter files have them."""
