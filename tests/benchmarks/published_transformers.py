@@ -1,8 +1,8 @@
 """The configurations of published models with a transformer, without their weights.
 
-Its one rule: each figure has its source beside it. None was read from the published files themselves, which are not at
-hand: where two independent sources quote them, they agreed. Schedulers are those of the tests of families; memory does
-not depend on them.
+Its one rule: each figure has its source beside it, and "as known" where it was written down without one. None was read
+from the published files themselves, which are not at hand: where two independent sources quote them, they agreed.
+Schedulers are those of the tests of families; memory does not depend on them.
 """
 
 from pathlib import Path
@@ -14,10 +14,9 @@ from tests.families.synthetic_tokenizers import qwen_tokenizer
 
 _SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 _CLIP_TOKENS, _T5_TOKENS, _QWEN_TOKENS = 77, 512, 131072
-# Of FLUX.1's and Stable Diffusion 3's autoencoders: diffusers' `convert_flux_to_diffusers.py` and
-# `convert_sd3_to_diffusers.py`.
+# Of FLUX.1's and Stable Diffusion 3's autoencoders, as known.
 _BARE = {"use_quant_conv": False, "use_post_quant_conv": False}
-# T5 1.1 XXL's encoder: google/t5-v1_1-xxl, as transformers documents it.
+# T5 1.1 XXL's encoder (google/t5-v1_1-xxl), as known.
 _T5_XXL = {
     "d_model": 4096,
     "d_kv": 64,
@@ -68,7 +67,7 @@ def write_flux_1_dev(folder: Path) -> None:
 def write_stable_diffusion_35_medium(folder: Path) -> None:
     """Write Stable Diffusion 3.5 Medium: 2.2 thousand million parameters in the transformer."""
     # Depth 24, dual attention in blocks 0 to 12, 384 places a side: quoted by MosaicML's and Tenstorrent's loaders,
-    # and diffusers' own comment at `dual_attention_layers`. Widths are 64 times the depth, as by Stability's code.
+    # and diffusers' own comment at `dual_attention_layers`. Widths are 64 times the depth, as known.
     transformer = {
         "sample_size": 128,
         "num_layers": 24,
