@@ -23,7 +23,7 @@ from tests.unit.inference.quick_requests import TEXT, quick_request
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.slow)])
 def quantised(tiny_sdxl: BaseModelEntry, tmp_path_factory: pytest.TempPathFactory, request: Any) -> BaseModelEntry:
     folder: Path = tmp_path_factory.mktemp(request.param) / "model"
     return write_quantised(tiny_sdxl, folder, request.param)

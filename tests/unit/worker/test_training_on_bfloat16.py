@@ -47,7 +47,7 @@ def test_whatever_is_asked_for_it_is_computed_in_bfloat16(base: Any, tiny_sdxl: 
     assert config_on(base, config_of(tiny_sdxl, precision=asked)).precision == "bfloat16"
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("kind", ["lora", pytest.param("dora", marks=pytest.mark.slow)])
 def test_what_is_learned_is_float32_and_what_is_published_does_the_same(
     base: Any, tiny_sdxl: BaseModelEntry, examples: Examples, kind: str
 ) -> None:

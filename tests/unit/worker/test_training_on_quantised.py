@@ -19,7 +19,14 @@ from trainer_service.worker.training_loop import Learned, train
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("kind", "adapter_type"), [(KINDS[0], "lora"), (KINDS[0], "dora"), (KINDS[1], "lora")])
+@pytest.mark.parametrize(
+    ("kind", "adapter_type"),
+    [
+        (KINDS[0], "lora"),
+        pytest.param(KINDS[0], "dora", marks=pytest.mark.slow),
+        pytest.param(KINDS[1], "lora", marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_learned_on_quantised_weights_is_proven_and_leaves_them_alone(
     tiny_sdxl: BaseModelEntry, tmp_path: Path, kind: str, adapter_type: str
 ) -> None:
