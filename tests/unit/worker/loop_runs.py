@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, equal
 
 from base_models.catalog import BaseModelEntry
 from base_models.family import BaseModel
 from trainer_service.training_config import TrainingConfig
+from trainer_service.worker.autocast import accelerator_for
 from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
 from trainer_service.worker.training_loop import Learned, Moment, Snapshot, Step, Validated, train
 
@@ -62,7 +62,9 @@ def run(
 ) -> Run:
     """Run to the end, or abandon after the snapshot of step `stop_at` where one is given."""
     found = Run()
-    for moment in train(base, examples, config, Accelerator(cpu=True), resume, lambda step: step == stop_at):
+    for moment in train(
+        base, examples, config, accelerator_for(config, torch.device("cpu")), resume, lambda step: step == stop_at
+    ):
         on_moment(moment)
         if isinstance(moment, Step):
             found.losses |= {reading.step: reading.loss for reading in moment.readings}

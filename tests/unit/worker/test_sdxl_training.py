@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from accelerate import Accelerator
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from base_models.catalog import BaseModelEntry
 from base_models.loading import load_base_model
 from tests.unit.worker.loop_runs import run
 from trainer_service.training_config import TrainingConfig, decide
+from trainer_service.worker.autocast import accelerator_for
 from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
 from trainer_service.worker.proof import make_probe, prove
 from trainer_service.worker.training_loop import Learned, train
@@ -61,7 +61,7 @@ def test_both_text_encoders_learn_and_the_adapter_is_proven_and_loads_into_plain
 ) -> None:
     config = config_of(tiny_sdxl, steps=4, text_encoder_learning_rate=0.02)
     probe = make_probe(base, examples.subject)
-    for moment in train(base, examples, config, Accelerator(cpu=True), None, lambda step: False):
+    for moment in train(base, examples, config, accelerator_for(config, torch.device("cpu")), None, lambda step: False):
         if isinstance(moment, Learned):
             body = write_adapter(moment.adapter, config.alpha / config.rank)
             trained_BCHW = probe.predictions(base)

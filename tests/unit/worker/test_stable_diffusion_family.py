@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -15,6 +14,7 @@ from base_models.adapters.adapter_file import write_adapter
 from base_models.catalog import BUNDLED, BaseModelEntry, read_allow_list
 from base_models.families.stable_diffusion import StableDiffusion
 from trainer_service.training_config import decide
+from trainer_service.worker.autocast import accelerator_for
 from trainer_service.worker.examples import Examples, encode, encode_empty_prompt
 from trainer_service.worker.proof import make_probe, prove
 from trainer_service.worker.training_loop import Learned, train
@@ -110,7 +110,7 @@ def test_it_trains_and_its_adapter_is_proven(base: StableDiffusion, entry: BaseM
     subject = encode(base, pictures, prompts, [None] * 3, lambda done, total: None)
     probe = make_probe(base, subject)
     examples = Examples(subject, subject, encode_empty_prompt(base), prior=None)
-    for moment in train(base, examples, config, Accelerator(cpu=True), None, lambda step: False):
+    for moment in train(base, examples, config, accelerator_for(config, torch.device("cpu")), None, lambda step: False):
         if isinstance(moment, Learned):
             body = write_adapter(moment.adapter, config.alpha / config.rank)
             trained_BCHW = probe.predictions(base)
