@@ -1,7 +1,7 @@
 """Random base models written as their authors publish them: all weights in one file, under the original names.
 
-Written from the published code (CompVis latent-diffusion's and Stability's `generative-models` for UNets, OpenCLIP, and
-Black Forest Labs' `flux`), for block structures of any length; what tests hold diffusers' conversions against.
+Written from the published code (CompVis latent-diffusion's and Stability's `generative-models` for UNets, OpenCLIP),
+for block structures of any length; what tests hold diffusers' conversions against.
 """
 
 import shutil
@@ -47,30 +47,25 @@ def write_stable_diffusion(diffusers_folder: Path, folder: Path) -> Path:
     """The same model as SD 1.x is published: configurations in the folder, and one checkpoint; its path."""
     text = {
         f"cond_stage_model.transformer.{name}": tensor
-        for name, tensor in _clip(diffusers_folder, "text_encoder").items()
+        for name, tensor in clip(diffusers_folder, "text_encoder").items()
     }
-    return _write(diffusers_folder, folder, _unet(diffusers_folder) | _vae(diffusers_folder) | text)
+    return write_checkpoint(diffusers_folder, folder, _unet(diffusers_folder) | autoencoder(diffusers_folder) | text)
 
 
 def write_stable_diffusion_xl(diffusers_folder: Path, folder: Path) -> Path:
     """As SDXL is published."""
     first = {
         f"conditioner.embedders.0.transformer.{name}": tensor
-        for name, tensor in _clip(diffusers_folder, "text_encoder").items()
+        for name, tensor in clip(diffusers_folder, "text_encoder").items()
     }
-    second = _open_clip(_clip(diffusers_folder, "text_encoder_2"))
-    return _write(diffusers_folder, folder, _unet(diffusers_folder) | _vae(diffusers_folder) | first | second)
+    second = _open_clip(clip(diffusers_folder, "text_encoder_2"))
+    return write_checkpoint(
+        diffusers_folder, folder, _unet(diffusers_folder) | autoencoder(diffusers_folder) | first | second
+    )
 
 
-def write_flux_transformer(diffusers_folder: Path, folder: Path) -> Path:
-    """As FLUX.1 is published: the transformer in one checkpoint, the other parts' weights in their folders."""
-    tensors = _weights(diffusers_folder, "transformer")
-    for part in ("vae", "text_encoder", "text_encoder_2"):
-        shutil.copytree(diffusers_folder / part, folder / part)
-    return _write(diffusers_folder, folder, _flux(tensors))
-
-
-def _write(diffusers_folder: Path, folder: Path, tensors: Tensors) -> Path:
+def write_checkpoint(diffusers_folder: Path, folder: Path, tensors: Tensors) -> Path:
+    """What the folder has without its weights, and these in one file; its path."""
     no_weights = shutil.ignore_patterns("*.safetensors", "*.safetensors.index.json")
     shutil.copytree(diffusers_folder, folder, ignore=no_weights, dirs_exist_ok=True)
     path = folder / "published.safetensors"
@@ -78,7 +73,8 @@ def _write(diffusers_folder: Path, folder: Path, tensors: Tensors) -> Path:
     return path
 
 
-def _weights(folder: Path, part: str) -> Tensors:
+def weights_of(folder: Path, part: str) -> Tensors:
+    """By diffusers' names."""
     return {name: tensor for file in (folder / part).glob("*.safetensors") for name, tensor in load_file(file).items()}
 
 
@@ -90,7 +86,7 @@ def _renamed(name: str, names: Mapping[str, str]) -> str:
 
 
 def _unet(folder: Path) -> Tensors:
-    tensors = _weights(folder, "unet")
+    tensors = weights_of(folder, "unet")
     blocks = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("down_blocks."))
     resnets = 1 + max(int(name.split(".")[3]) for name in tensors if name.startswith("down_blocks.0.resnets."))
     places = dict(_AROUND_UNET)
@@ -119,9 +115,10 @@ def _in_resnet(name: str, renamed: str) -> str:
     return f"{block}.{_RESNET[layer]}.{kind}"
 
 
-def _vae(folder: Path) -> Tensors:
+def autoencoder(folder: Path) -> Tensors:
+    """That of a latent diffusion model, wherever it has come since."""
     found: Tensors = {}
-    tensors = _weights(folder, "vae")
+    tensors = weights_of(folder, "vae")
     blocks = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("decoder.up_blocks."))
     for name, tensor in tensors.items():
         steps = name.split(".")
@@ -151,11 +148,11 @@ def _vae_shortcut(steps: list[str]) -> list[str]:
     return ["nin_shortcut" if step == "conv_shortcut" else step for step in steps]
 
 
-def _clip(folder: Path, part: str) -> Tensors:
+def clip(folder: Path, part: str) -> Tensors:
     """By the names of published files, which begin with `text_model.`, but for a projection."""
     return {
         name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}": tensor
-        for name, tensor in _weights(folder, part).items()
+        for name, tensor in weights_of(folder, part).items()
     }
 
 
@@ -179,70 +176,4 @@ def _open_clip(tensors: Tensors) -> Tensors:
             found[f"{block}attn.in_proj_{kind}"] = torch.cat(three)
         elif not rest.startswith(("self_attn.k_proj.", "self_attn.v_proj.")):
             found[block + _renamed(rest, _OPEN_CLIP)] = tensor
-    return found
-
-
-def _flux(tensors: Tensors) -> Tensors:
-    around = {
-        "time_text_embed.timestep_embedder.linear_1": "time_in.in_layer",
-        "time_text_embed.timestep_embedder.linear_2": "time_in.out_layer",
-        "time_text_embed.text_embedder.linear_1": "vector_in.in_layer",
-        "time_text_embed.text_embedder.linear_2": "vector_in.out_layer",
-        "time_text_embed.guidance_embedder.linear_1": "guidance_in.in_layer",
-        "time_text_embed.guidance_embedder.linear_2": "guidance_in.out_layer",
-        "context_embedder": "txt_in",
-        "x_embedder": "img_in",
-        "proj_out": "final_layer.linear",
-    }
-    double = {
-        "norm1.linear": "img_mod.lin",
-        "norm1_context.linear": "txt_mod.lin",
-        "attn.to_out.0": "img_attn.proj",
-        "attn.to_add_out": "txt_attn.proj",
-        "ff.net.0.proj": "img_mlp.0",
-        "ff.net.2": "img_mlp.2",
-        "ff_context.net.0.proj": "txt_mlp.0",
-        "ff_context.net.2": "txt_mlp.2",
-    }
-    found: Tensors = {}
-    for name, tensor in tensors.items():
-        kind = name.rpartition(".")[2]
-        if name.startswith("norm_out.linear."):
-            # There the shift comes before the scale.
-            found[f"final_layer.adaLN_modulation.1.{kind}"] = torch.cat(tensor.chunk(2)[::-1])
-        elif name.startswith("transformer_blocks."):
-            _, number, rest = name.split(".", 2)
-            if rest.startswith(tuple(f"{layer}." for layer in double)):
-                found[f"double_blocks.{number}.{_renamed(rest, double)}"] = tensor
-        elif name.startswith("single_transformer_blocks."):
-            _, number, rest = name.split(".", 2)
-            layers = {"norm.linear": "modulation.lin", "proj_out": "linear2"}
-            if rest.startswith(("norm.linear.", "proj_out.")):
-                found[f"single_blocks.{number}.{_renamed(rest, layers)}"] = tensor
-        else:
-            found[_renamed(name, around)] = tensor
-    return found | _flux_attention(tensors)
-
-
-def _flux_attention(tensors: Tensors) -> Tensors:
-    """What is several layers in diffusers and one there: queries, keys and values, and norms of their own names."""
-    found: Tensors = {}
-    for name, tensor in tensors.items():
-        block, _, layer = name.partition(".attn.")
-        kind, number = name.rpartition(".")[2], name.split(".")[1]
-        if block.startswith("single_"):
-            if layer.startswith("to_q."):
-                names = [f"{block}.{own}.{kind}" for own in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")]
-                found[f"single_blocks.{number}.linear1.{kind}"] = torch.cat([tensors[own] for own in names])
-            elif layer in ("norm_q.weight", "norm_k.weight"):
-                which = "query" if "_q" in layer else "key"
-                found[f"single_blocks.{number}.norm.{which}_norm.scale"] = tensor
-        elif layer.startswith(("to_q.", "add_q_proj.")):
-            side = "img" if layer.startswith("to_q.") else "txt"
-            own = name.rpartition(".")[0]
-            three = [tensors[f"{own.replace('_q', which)}.{kind}"] for which in ("_q", "_k", "_v")]
-            found[f"double_blocks.{number}.{side}_attn.qkv.{kind}"] = torch.cat(three)
-        elif layer.startswith(("norm_q.", "norm_k.", "norm_added_")):
-            side, which = "txt" if "added" in layer else "img", "query" if "_q" in layer else "key"
-            found[f"double_blocks.{number}.{side}_attn.norm.{which}_norm.scale"] = tensor
     return found

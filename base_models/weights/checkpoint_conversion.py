@@ -110,6 +110,8 @@ def _text_encoder(class_name: str, tensors: Tensors, folder: Path, part: str) ->
         torch_dtype=_dtype_of_text_encoders(tensors),
         local_files_only=True,
     )
+    # The conversion leaves the second name of a weight without it.
+    encoder.tie_weights()
     lacking = [name for name, parameter in encoder.named_parameters() if parameter.is_meta]
     if lacking:
         raise NotConvertible(_listed("lacks", lacking))

@@ -8,14 +8,27 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from base_models.adapters.layer_shapes import read_layer_shapes
 from base_models.catalog import BaseModelEntry, describe
 from base_models.weights.checkpoint_conversion import NotConvertible, convert
 from base_models.weights.weight_files import checkpoint_of, parts_in_checkpoint
 from tests.benchmarks.random_base_model import write_tiny
-from tests.original_names import write_flux_transformer, write_stable_diffusion, write_stable_diffusion_xl
+from tests.families.flux_2 import write_tiny_flux_2
+from tests.families.qwen_image import write_tiny_qwen_image
+from tests.families.stable_diffusion_3 import write_tiny_stable_diffusion_3
+from tests.families.z_image import write_tiny_z_image
+from tests.original_names import write_stable_diffusion, write_stable_diffusion_xl
+from tests.original_transformers import (
+    FLUX,
+    FLUX_2,
+    QWEN_IMAGE,
+    Z_IMAGE,
+    Published,
+    write_stable_diffusion_3,
+    write_transformer,
+)
 
 Change = Callable[[dict[str, torch.Tensor]], object]
 
@@ -56,14 +69,33 @@ def test_sdxl_has_the_files_of_its_folder(tiny_sdxl: BaseModelEntry, tmp_path: P
     assert_same_weights(converted("sdxl", tmp_path / "single"), tiny_sdxl)
 
 
-@pytest.mark.slow
-def test_flux_takes_its_transformer_from_the_checkpoint_and_the_rest_from_its_folders(tmp_path: Path) -> None:
+def test_stable_diffusion_3_has_the_files_of_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "parts"
-    write_flux(folder)
-    write_flux_transformer(folder, tmp_path / "single")
-    single = describe("flux", tmp_path / "single")
+    write_tiny_stable_diffusion_3(folder)
+    encoder = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder", local_files_only=True)
+    torch.nn.init.eye_(encoder.text_projection.weight)
+    encoder.save_pretrained(folder / "text_encoder")
+    write_stable_diffusion_3(folder, tmp_path / "single")
+    assert_same_weights(converted("sd3", tmp_path / "single"), describe("sd3", folder))
+
+
+@pytest.mark.parametrize(
+    ("write", "published"),
+    [
+        pytest.param(lambda folder: write_flux(folder), FLUX, marks=pytest.mark.slow, id="flux"),
+        pytest.param(write_tiny_flux_2, FLUX_2, id="flux-2"),
+        pytest.param(write_tiny_z_image, Z_IMAGE, id="z-image"),
+        pytest.param(write_tiny_qwen_image, QWEN_IMAGE, id="qwen-image"),
+    ],
+)
+def test_a_transformer_comes_from_the_checkpoint_and_the_rest_from_its_folders(
+    write: Callable[[Path], None], published: Published, tmp_path: Path
+) -> None:
+    write(tmp_path / "parts")
+    write_transformer(tmp_path / "parts", tmp_path / "single", published)
+    single = describe("single", tmp_path / "single")
     assert parts_in_checkpoint(single) == ["transformer"]
-    assert_same_weights(converted("flux", tmp_path / "single"), describe("flux", folder))
+    assert_same_weights(converted("single", tmp_path / "single"), describe("single", tmp_path / "parts"))
 
 
 def test_numbers_stay_in_the_precision_that_the_checkpoint_has(tiny: BaseModelEntry, tmp_path: Path) -> None:
