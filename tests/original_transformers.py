@@ -18,6 +18,7 @@ from base_models.traits.sd3_names import sd3_place
 from base_models.traits.z_image_names import z_image_place
 from tests.original_names import Tensors, autoencoder, clip, weights_of, write_checkpoint
 
+PREFIX = "model.diffusion_model."
 _IMAGE, _TEXT = "transformer_blocks.*.attn.norm", "transformer_blocks.*.attn.norm_added"
 _SINGLE = "single_transformer_blocks.*.attn.norm"
 _BFL_NORMS = {
@@ -84,9 +85,9 @@ class Published:
 
 FLUX = Published(flux_place, _BFL_NORMS)
 FLUX_2 = Published(flux2_place, _BFL_NORMS)
-Z_IMAGE = Published(z_image_place, _Z_IMAGE_NORMS, "model.diffusion_model.")
+Z_IMAGE = Published(z_image_place, _Z_IMAGE_NORMS)
 QWEN_IMAGE = Published(same_place, {})
-_STABLE_DIFFUSION_3 = Published(sd3_place, _SD3, "model.diffusion_model.")
+_STABLE_DIFFUSION_3 = Published(sd3_place, _SD3, PREFIX)
 
 
 def write_transformer(diffusers_folder: Path, folder: Path, published: Published) -> Path:
@@ -102,7 +103,7 @@ def write_stable_diffusion_3(diffusers_folder: Path, folder: Path) -> Path:
     transformer = weights_of(diffusers_folder, "transformer")
     blocks = 1 + max(int(name.split(".")[1]) for name in transformer if name.startswith("transformer_blocks."))
     for kind in ("weight", "bias"):
-        # In the last block this layer has scale and shift, in the others' order of code.
+        # The last block's has a shift and a scale alone, which stand the other way round in diffusers.
         last = f"transformer_blocks.{blocks - 1}.norm1_context.linear.{kind}"
         transformer[last] = torch.cat(transformer[last].chunk(2)[::-1])
     first = {

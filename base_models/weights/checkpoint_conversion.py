@@ -37,6 +37,8 @@ Tensors = dict[str, torch.Tensor]
 
 # What programs that quantise add to a weight; without it the weight's numbers mean something else.
 _QUANTISED = ("scale_weight", "weight_scale", "scale_input", "input_scale", "scaled_fp8", "comfy_quant", "absmax")
+# Before the names of a denoiser, where other parts lie or might lie beside it.
+_DENOISER = "model.diffusion_model."
 _TEXT_ENCODERS = ("cond_stage_model.", "conditioner.", "text_encoders.")
 _SHOWN = 3
 
@@ -82,6 +84,10 @@ def _converted(class_name: str, tensors: Tensors, folder: Path, part: str) -> Te
     config = part_class.load_config(folder, subfolder=part, local_files_only=True)
     with torch.device("meta"):
         blank: Tensors = part_class.from_config(config).state_dict()
+    if class_name.endswith("Transformer2DModel"):
+        # Not all of their conversions know the prefix, nor leave other parts aside. That of UNets wants it.
+        inside = {name.removeprefix(_DENOISER): tensors[name] for name in tensors if name.startswith(_DENOISER)}
+        tensors = inside or tensors
     # Under diffusers' own names there is nothing to convert, and nothing else may lie beside.
     found = tensors if tensors.keys() == blank.keys() else _renamed(loading["checkpoint_mapping_fn"], tensors, config)
     _check(found, blank)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.original_names import write_stable_diffusion, write_stable_diffusion_
 from tests.original_transformers import (
     FLUX,
     FLUX_2,
+    PREFIX,
     QWEN_IMAGE,
     Z_IMAGE,
     Published,
@@ -95,6 +97,24 @@ def test_a_transformer_comes_from_the_checkpoint_and_the_rest_from_its_folders(
     write_transformer(tmp_path / "parts", tmp_path / "single", published)
     single = describe("single", tmp_path / "single")
     assert parts_in_checkpoint(single) == ["transformer"]
+    assert_same_weights(converted("single", tmp_path / "single"), describe("single", tmp_path / "parts"))
+
+
+@pytest.mark.parametrize(
+    ("write", "published"),
+    [(write_tiny_flux_2, FLUX_2), (write_tiny_z_image, Z_IMAGE), (write_tiny_qwen_image, QWEN_IMAGE)],
+    ids=["flux-2", "z-image", "qwen-image"],
+)
+def test_a_transformer_is_found_beside_other_parts(
+    write: Callable[[Path], None], published: Published, tmp_path: Path
+) -> None:
+    """As ComfyUI saves a merge."""
+    write(tmp_path / "parts")
+    path = write_transformer(tmp_path / "parts", tmp_path / "single", replace(published, prefix=PREFIX))
+    beside = {
+        name: torch.zeros(1) for name in ("first_stage_model.encoder.conv_in.bias", "text_encoders.shared.weight")
+    }
+    save_file(load_file(path) | beside, path)
     assert_same_weights(converted("single", tmp_path / "single"), describe("single", tmp_path / "parts"))
 
 
