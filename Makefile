@@ -19,10 +19,10 @@ test: check ## Install everything, check, and run every test that takes less tha
 
 # Side by side: the first keep one core busy, the second mostly wait for the processes that they start.
 test-units: .venv/test
-	$(BIN)/pytest -m "not slow" tests/unit tests/families tests/manifests
+	$(BIN)/pytest -m "not slow" tests/unit tests/manifests
 
 test-processes: .venv/test
-	$(BIN)/pytest -m "not slow" --ignore tests/unit --ignore tests/families --ignore tests/manifests
+	$(BIN)/pytest -m "not slow" --ignore tests/unit --ignore tests/manifests
 
 test-slow: .venv/test ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow

@@ -1,10 +1,8 @@
 """The code blocks of the pages, read as Markdown, with what the HTML comment before a block says of it.
 
-    <!-- needs: gpu -->                         not run (NEEDS), or only where there is such a program (PROGRAMS)
-    <!-- file: k8s/overlays/mine/x.yaml -->     the block is the content of this file
-    <!-- keeps running: 127.0.0.1:8000 -->      runs until the end of the page; what follows begins when that listens
-
-A page whose first line is `<!-- slow -->` takes longer than a quick suite may.
+<!-- needs: gpu -->                         not run (NEEDS), or only where there is such a program (PROGRAMS)
+<!-- file: k8s/overlays/mine/x.yaml -->     the block is the content of this file
+<!-- keeps running: 127.0.0.1:8000 -->      runs until the end of the page; what follows begins when that listens
 """
 
 import re
@@ -53,11 +51,6 @@ def pages() -> list[str]:
         *ROOT.glob("examples/*/README.md"),
     ]
     return sorted(str(path.relative_to(ROOT)) for path in found)
-
-
-def is_slow(page: str) -> bool:
-    """Whether the page says that it takes longer than a quick suite may."""
-    return (ROOT / page).read_text().startswith("<!-- slow -->\n")
 
 
 def may_run(block: Block) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from tests.docs.blocks import EXECUTED, NEEDS, PARSED, PROGRAMS, SHOWN, Block, blocks, is_slow, may_run, pages
+from tests.docs.blocks import EXECUTED, NEEDS, PARSED, PROGRAMS, SHOWN, Block, blocks, may_run, pages
 
 # Run by tests/e2e/test_readme.py, with services that its own command starts.
 ELSEWHERE = "README.md"
@@ -37,9 +37,8 @@ def every_block() -> list[Block]:
     return [block for page in pages() for block in blocks(page)]
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=pytest.mark.slow) if is_slow(page) else page for page in RUN]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN)
 def test_every_block_of_the_page_runs(page: str, run_page: Callable[[str], None]) -> None:
     run_page(page)
 

@@ -96,6 +96,7 @@ def test_progress_is_a_stream_of_events_that_a_browser_takes_up_where_it_was(bac
         assert list(events(response)) == seen[middle:]
 
 
+@pytest.mark.slow
 def test_each_image_comes_as_an_event_that_a_page_can_show(backend: str, training: str) -> None:
     with httpx2.stream("GET", backend + training, timeout=CALL_S) as response:
         assert list(events(response))[-1][2]["adapter"]

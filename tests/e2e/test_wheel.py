@@ -55,7 +55,8 @@ def test_the_wheel_holds_the_client_alone(wheel: Path) -> None:
     assert {name for name in names if name.startswith("personae/")} == sources
 
 
-@pytest.mark.parametrize("pins", [[], pytest.param(floors(), marks=pytest.mark.slow)], ids=["newest", "floors"])
+@pytest.mark.slow
+@pytest.mark.parametrize("pins", [[], floors()], ids=["newest", "floors"])
 def test_the_wheel_alone_trains_and_generates(
     wheel: Path, stack: local_stack.Running, tmp_path: Path, pins: list[str], request: pytest.FixtureRequest
 ) -> None:

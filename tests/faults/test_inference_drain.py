@@ -107,6 +107,7 @@ def terminated(service: ServiceProcess) -> None:
     assert time.monotonic() - begun_s < DRAIN_S + 10
 
 
+@pytest.mark.slow
 def test_one_of_two_servers_is_drained_and_no_caller_notices(target: tuple[str, ServiceProcess]) -> None:
     address, first = target
     assert sorted(Load(address).during(lambda: terminated(first))) == LONG

@@ -23,6 +23,8 @@ from tests.manifests.rendered import BASE, Workload, workload_of
 from tests.real_store import RealStore, free_ports
 
 _START_S = 120.0
+pytestmark = pytest.mark.slow
+
 each_service = pytest.mark.parametrize("service", ["trainer", "inference"])
 
 
@@ -105,7 +107,6 @@ def running(image: Image, store: RealStore) -> Iterator[str]:
         process.stdout.close()
 
 
-@pytest.mark.slow
 @each_service
 def test_without_a_store_the_entry_point_says_so_and_exits_with_1(images: dict[str, Image], service: str) -> None:
     image = images[service]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -19,6 +20,7 @@ TOON = read_allow_list(["toon-64"])["toon-64"]
 CONFIG = decide({"optimizer": "prodigy", "precision": "float32", "rank": 16}, TOON, 1, 16, "a")
 
 
+@pytest.mark.slow
 def test_what_is_counted_is_what_the_allocator_gives(tmp_path: Path) -> None:
     PUBLISHED["toon-64"](tmp_path / "toon-64")
     base = weightless(describe("toon-64", tmp_path / "toon-64"), torch.float32)

@@ -239,6 +239,7 @@ def test_an_image_that_cannot_be_signed_is_not_sent(tmp_path: Path, caplog: pyte
     assert chain.key.splitlines()[1].decode() not in caplog.text
 
 
+@pytest.mark.slow
 def test_unsigned_is_the_default_and_loads_nothing_of_it() -> None:
     assert load_credentials(InferenceSettings()) is None
     with pytest.raises(c2pa.C2paError):
