@@ -18,7 +18,7 @@ PARTS = ("unet", "text_encoder", "text_encoder_2", "vae")
 
 @pytest.fixture(scope="module")
 def medium(tmp_path_factory: pytest.TempPathFactory) -> BaseModelEntry:
-    """Of 180 MB in bfloat16, nearly all of it in linear layers, as in SDXL."""
+    """Of 409 MB in bfloat16, nearly all of it in linear layers, as in SDXL."""
     folder: Path = tmp_path_factory.mktemp("medium")
     write_medium_sdxl(folder, torch.bfloat16)
     return describe("medium", folder)
