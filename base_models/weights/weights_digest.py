@@ -67,8 +67,13 @@ def _put(entry: Path, text: str) -> None:
     entry.parent.mkdir(parents=True, exist_ok=True)
     # Under a name of its own first: several processes may hash the same model.
     written = entry.with_suffix(f".{time.monotonic_ns()}")
-    written.write_text(text)
-    written.replace(entry)
+    try:
+        written.write_text(text)
+        written.replace(entry)
+    except OSError:
+        # On a full disk a file can be begun, and not be written.
+        written.unlink(missing_ok=True)
+        raise
 
 
 def _hashed(path: Path) -> str:
