@@ -52,13 +52,24 @@ def write_stable_diffusion(diffusers_folder: Path, folder: Path) -> Path:
     return write_checkpoint(diffusers_folder, folder, _unet(diffusers_folder) | autoencoder(diffusers_folder) | text)
 
 
+def write_stable_diffusion_2(diffusers_folder: Path, folder: Path) -> Path:
+    """As SD 2.x is published: OpenCLIP's text encoder whole, of whose 24 layers diffusers has all but the last."""
+    tensors = clip(diffusers_folder, "text_encoder")
+    layer = "text_model.encoder.layers."
+    unused = {name.replace(f"{layer}0.", f"{layer}23."): tensor + 1 for name, tensor in tensors.items()}
+    size = tensors["text_model.final_layer_norm.weight"].shape[0]
+    projection = {"text_projection.weight": torch.ones(size, size)}
+    text = _open_clip(unused | tensors | projection, "cond_stage_model.model.")
+    return write_checkpoint(diffusers_folder, folder, _unet(diffusers_folder) | autoencoder(diffusers_folder) | text)
+
+
 def write_stable_diffusion_xl(diffusers_folder: Path, folder: Path) -> Path:
     """As SDXL is published."""
     first = {
         f"conditioner.embedders.0.transformer.{name}": tensor
         for name, tensor in clip(diffusers_folder, "text_encoder").items()
     }
-    second = _open_clip(clip(diffusers_folder, "text_encoder_2"))
+    second = _open_clip(clip(diffusers_folder, "text_encoder_2"), "conditioner.embedders.1.model.")
     return write_checkpoint(
         diffusers_folder, folder, _unet(diffusers_folder) | autoencoder(diffusers_folder) | first | second
     )
@@ -156,8 +167,7 @@ def clip(folder: Path, part: str) -> Tensors:
     }
 
 
-def _open_clip(tensors: Tensors) -> Tensors:
-    prefix = "conditioner.embedders.1.model."
+def _open_clip(tensors: Tensors, prefix: str) -> Tensors:
     found = {
         f"{prefix}token_embedding.weight": tensors["text_model.embeddings.token_embedding.weight"],
         f"{prefix}positional_embedding": tensors["text_model.embeddings.position_embedding.weight"],

@@ -20,7 +20,7 @@ from tests.families.flux_2 import write_tiny_flux_2
 from tests.families.qwen_image import write_tiny_qwen_image
 from tests.families.stable_diffusion_3 import write_tiny_stable_diffusion_3
 from tests.families.z_image import write_tiny_z_image
-from tests.original_names import write_stable_diffusion, write_stable_diffusion_xl
+from tests.original_names import write_stable_diffusion, write_stable_diffusion_2, write_stable_diffusion_xl
 from tests.original_transformers import (
     FLUX,
     FLUX_2,
@@ -64,6 +64,12 @@ def assert_same_weights(entry: BaseModelEntry, original: BaseModelEntry) -> None
 def test_stable_diffusion_has_the_files_of_its_folder(tiny: BaseModelEntry, tmp_path: Path) -> None:
     write_stable_diffusion(tiny.folder, tmp_path / "single")
     assert_same_weights(converted("sd15", tmp_path / "single"), tiny)
+
+
+def test_stable_diffusion_2_has_the_files_of_its_folder(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "parts", predicts_v=True)
+    write_stable_diffusion_2(tmp_path / "parts", tmp_path / "single")
+    assert_same_weights(converted("sd2", tmp_path / "single"), describe("sd2", tmp_path / "parts"))
 
 
 def test_sdxl_has_the_files_of_its_folder(tiny_sdxl: BaseModelEntry, tmp_path: Path) -> None:
