@@ -19,6 +19,7 @@ from service_kit import access_interceptor
 from service_kit.access_table import Rule
 from service_kit.error_status import ErrorInterceptor
 from service_kit.identity import Role
+from service_kit.lingering import LingerInterceptor
 from service_kit.request_names import Named
 from tests.identities import bearer, interceptor, listed, token_of
 
@@ -87,7 +88,8 @@ def serve(tmp_path: Path) -> Callable[[Callable[[Any], Awaitable[None]]], None]:
     def run(scenario: Callable[[Any], Awaitable[None]]) -> None:
         async def serving() -> None:
             handlers, health = Handlers(), HealthServicer()
-            server = grpc.aio.server(interceptors=[ErrorInterceptor(), interceptor(tmp_path / "tokens.json", *entries)])
+            checking = interceptor(tmp_path / "tokens.json", *entries)
+            server = grpc.aio.server(interceptors=[ErrorInterceptor(), LingerInterceptor(), checking])
             server.add_generic_rpc_handlers((handlers.generic(),))
             health_pb2_grpc.add_HealthServicer_to_server(health, server)
             reflection.enable_server_reflection([reflection.SERVICE_NAME], server)
