@@ -119,7 +119,7 @@ def test_two_processes_carry_a_training_to_its_adapter_and_write_one_event_log(
         "ended": 1,
         "notice": 0,
     }
-    adapters = trainer.stub.ListAdapters(pb.ListAdaptersRequest(), timeout=CALL_S).adapters
+    adapters = trainer.stub.ListAdapters(pb.ListAdaptersRequest(page_size=1000), timeout=CALL_S).adapters
     assert [adapter.name for adapter in adapters if adapter.training == uninterrupted.name] == [uninterrupted.adapter]
 
 

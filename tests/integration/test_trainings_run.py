@@ -71,7 +71,7 @@ def test_a_training_leaves_an_adapter_with_its_trigger_word_and_a_whole_event_lo
     assert {field.name for field, _ in adapter.evaluation.ListFields()} >= {"obedience", "memorisation", "diversity"}
     body = trainer.adapter_file(adapter.name)
     assert hashlib.sha256(body).hexdigest() == adapter.artifacts[0].digest
-    listed = trainer.stub.ListAdapters(pb.ListAdaptersRequest(), timeout=CALL_S).adapters
+    listed = trainer.stub.ListAdapters(pb.ListAdaptersRequest(page_size=1000), timeout=CALL_S).adapters
     assert adapter in listed
 
 
