@@ -12,11 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
+from urllib3.connectionpool import ConnectionPool
+from urllib3.exceptions import ProtocolError
 
 from service_kit.settings import StoreSettings
 from service_kit.store import (
@@ -34,10 +38,27 @@ _CONNECT_TIMEOUT_S = 1.0
 # Of silence, not of a whole transfer.
 _READ_TIMEOUT_S = 10.0
 _POOL_SIZE = 32
-# An answer that the store cannot now is soon had: a store that gives it to one request in three fails one in 400.
+# An answer that the store cannot now is soon had, and so is the end of a connection: a store that gives these to one
+# request in three fails one in 400.
 _ATTEMPTS = 5
 _PAUSE_S = 0.2
 _FORBIDDEN_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"}
+
+
+class _Retries(urllib3.Retry):
+    """urllib3's, but that a connection which ends before the answer counts as an answer, and not as silence."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: urllib3.BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> Self:
+        silences = self.read + 1 if isinstance(error, ProtocolError) and self.read is not None else self.read
+        return super(_Retries, self.new(read=silences)).increment(method, url, response, error, _pool, _stacktrace)
 
 
 @dataclass(frozen=True)
@@ -62,7 +83,7 @@ class MinioStore:
         self._http = urllib3.PoolManager(
             maxsize=_POOL_SIZE,
             timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
-            retries=urllib3.Retry(
+            retries=_Retries(
                 total=_ATTEMPTS - 1, connect=2, read=2, backoff_factor=_PAUSE_S, status_forcelist=[500, 502, 503, 504]
             ),
         )

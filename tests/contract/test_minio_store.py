@@ -1,14 +1,16 @@
 """The traps of a store across a network: lost answers, lost races, silence, refusals."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from service_kit import minio_store
 from service_kit.minio_store import MinioStore
 from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, StoreForbidden, StoreUnavailable
-from tests.faults.happenings import answer_lost, lost, refused
+from tests.faults.happenings import answer_lost, held, lost, refused
 from tests.faults.store_proxy import Action, Exchange, Rule, StoreProxy, store_proxy
 from tests.real_store import RealStore, connect, free_ports
 
@@ -94,6 +96,30 @@ def test_a_conditional_write_that_came_to_nothing_is_sent_again(
     with proxy.when(Rule("PUT", "", action, times=2)):
         store.replace(f"{prefix}a", b"two", etag)
     assert real_store.store.get(f"{prefix}a").body == b"two"
+
+
+@pytest.mark.parametrize("action", [refused, answer_lost], ids=["503", "answer lost"])
+def test_four_bad_answers_in_a_row_are_borne_and_five_are_reported(
+    real_store: RealStore, proxy: StoreProxy, store: MinioStore, prefix: str, action: Action
+) -> None:
+    with proxy.when(Rule("PUT", "", action, times=4)):
+        store.put(f"{prefix}a", b"one")
+    assert real_store.store.get(f"{prefix}a").body == b"one"
+    with proxy.when(Rule("GET", "", action, times=5)) as rule, pytest.raises(StoreUnavailable):
+        store.get(f"{prefix}a")
+    assert rule.done == 5
+
+
+def test_silence_is_borne_twice_and_reported_then(
+    real_store: RealStore, proxy: StoreProxy, store: MinioStore, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(f"{prefix}a", b"one")
+    given_up = threading.Event()
+    monkeypatch.setattr(minio_store, "_READ_TIMEOUT_S", 0.3)
+    with proxy.when(Rule("GET", "", held(given_up), times=5)) as rule, pytest.raises(StoreUnavailable):
+        connect(proxy.endpoint).get(f"{prefix}a")
+    given_up.set()
+    assert rule.done == 3
 
 
 def test_a_write_that_was_overwritten_before_it_was_known_to_have_won_is_not_called_lost(
