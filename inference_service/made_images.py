@@ -3,11 +3,13 @@
 Its one rule: an entry lies there before its image does, so that whoever deletes an adapter or dataset finds the image.
 """
 
+import logging
 import re
 from collections.abc import Iterable
 from itertools import islice
 
 from service_kit import schema
+from service_kit.document import UnreadableDocument
 from service_kit.errors import InvalidRequest, ResourceMissing, Violation, Violations
 from service_kit.made_image import MadeImageEntry
 from service_kit.names import AdapterVersionName, DatasetName, MalformedName
@@ -16,6 +18,8 @@ from service_kit.tombstone import is_deleted, wrote_too_late
 
 Source = AdapterVersionName | DatasetName
 """What images are made of."""
+
+_logger = logging.getLogger(__name__)
 
 _DEFAULT_PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 1000
@@ -80,6 +84,9 @@ class MadeImages:
             return MadeImageEntry.from_json(self._store.get(key).body)
         except ObjectMissing:
             # Deleted between the listing and this.
+            return None
+        except UnreadableDocument as error:
+            _logger.error("%s is left out of a list: %s", key, error)
             return None
 
 

@@ -16,6 +16,7 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from service_kit.document import UnreadableDocument
 from service_kit.errors import (
     DataLost,
     DeadlineTooShort,
@@ -68,6 +69,9 @@ def to_status(error: Exception) -> status_pb2.Status:
     if isinstance(error, StoreForbidden):
         _logger.error("the object store refuses us; check the credentials and the bucket", exc_info=error)
         return _status(grpc.StatusCode.INTERNAL, "the object store refuses the service", "STORE_FORBIDDEN", [])
+    if isinstance(error, UnreadableDocument):
+        _logger.error("a stored document is damaged, or of a newer release", exc_info=error)
+        error = DataLost("what is stored of it cannot be read; the server's log says why")
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         _logger.error("a disk of this machine is full", exc_info=error)
         error = TryLater("DISK_FULL", "a disk of the server is full", _DISK_RETRY_S)

@@ -17,7 +17,7 @@ from service_kit.errors import DataLost, ResourceMissing, SequenceOutOfRange
 from service_kit.names import AdapterName, AdapterVersionName, ProjectName
 from service_kit.store import ObjectMissing, ObjectStore
 from service_kit.tombstone import is_deleted
-from trainer_service.paging import PageRequest, page_of_ids
+from trainer_service.paging import PageRequest, page_of_ids, readable
 
 CHUNK_BYTES = 1024 * 1024
 EXPORTS = "exports/"
@@ -57,13 +57,14 @@ class Adapters:
 
     def page(self, parent: ProjectName | AdapterName, request: PageRequest) -> tuple[list[AdapterManifest], str]:
         """A page of a project's adapters, each as its latest version, or of an adapter's versions; the next token."""
+        names: Iterator[AdapterName | AdapterVersionName]
         if isinstance(parent, AdapterName):
             page = page_of_ids(self._store, schema.adapter_versions_prefix(parent), request)
-            found = [read_manifest(self._store, parent.version(int(version))) for version in page.ids]
+            names = (parent.version(int(version)) for version in page.ids)
         else:
             page = page_of_ids(self._store, schema.adapters_prefix(parent), request)
-            found = [read_latest(self._store, AdapterName(parent.project, adapter)) for adapter in page.ids]
-        return [manifest for manifest in found if manifest is not None], page.next_token
+            names = (AdapterName(parent.project, adapter) for adapter in page.ids)
+        return readable(names, self.get), page.next_token
 
     def open(self, name: AdapterName | AdapterVersionName, artifact_id: str, offset: int) -> OpenArtifact:
         """Find a file to read. Raises ResourceMissing, SequenceOutOfRange."""

@@ -17,7 +17,7 @@ from trainer_service.consent import check_consent
 from trainer_service.dataset_record import MAX_IMAGES, DatasetRecord
 from trainer_service.decoder import Doctor
 from trainer_service.image_entry import ImageEntry, image_entry, is_mask
-from trainer_service.paging import PageRequest, page_of_ids
+from trainer_service.paging import PageRequest, page_of_ids, readable
 from trainer_service.picture_doctor import FORMATS_IN_WORDS
 from trainer_service.request_id import check_request_id, derived_id
 from trainer_service.upload import MAX_CAPTION_CHARACTERS, MAX_IMAGE_BYTES, UploadedImage
@@ -89,14 +89,8 @@ class Datasets:
     def page(self, project: ProjectName, request: PageRequest) -> tuple[list[DatasetRecord], str]:
         """A page of datasets by id, and the token of the next."""
         page = page_of_ids(self._store, schema.datasets_prefix(project), request)
-        records = []
-        for dataset in page.ids:
-            try:
-                records.append(self.get(DatasetName(project.project, dataset)))
-            except ResourceMissing:
-                # Pictures of an upload whose dataset was never created, or is being created.
-                continue
-        return records, page.next_token
+        names = (DatasetName(project.project, dataset) for dataset in page.ids)
+        return readable(names, self.get), page.next_token
 
     def keep(self, name: DatasetName, image: UploadedImage) -> ImageEntry:
         """Examine an uploaded file and store its picture or mask, which nothing refers to until `add` is called."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from service_kit import schema
+from service_kit.document import UnreadableDocument
 from service_kit.errors import ResourceMissing
 from service_kit.names import TrainingName
 from service_kit.store import ObjectChanged, ObjectStore
@@ -43,6 +44,7 @@ class TrainingQueue:
         self._now = now
         self._metrics = metrics
         self._watch = LeaseWatch()
+        self._unreadable: set[TrainingName] = set()
 
     def free(self, busy: Container[TrainingName] = (), dead_holders: Container[str] = ()) -> Iterator[Free]:
         """Trainings that are free, oldest first; those that can be freed are. Blocking; for one thread at a time.
@@ -58,6 +60,9 @@ class TrainingQueue:
                 record, etag = self._records.read(name)
             except ResourceMissing:
                 self._drop_if_forgotten(key)
+                continue
+            except UnreadableDocument as error:
+                self._pass_over(name, error)
                 continue
             if record.state.is_final:
                 self._store.delete(key)
@@ -84,6 +89,12 @@ class TrainingQueue:
         if free.state is not record.state:
             say_handed_back(self._store, free, self._now)
         return free, new_etag
+
+    def _pass_over(self, name: TrainingName, error: UnreadableDocument) -> None:
+        """Leave a training whose record is damaged, or of a newer release, where it is: others wait behind it."""
+        if name not in self._unreadable:
+            self._unreadable.add(name)
+            _logger.error("%s cannot be read and waits: %s", name, error)
 
     def _drop_if_forgotten(self, key: str) -> None:
         age_ms = self._now().timestamp() * 1000 - schema.created_ms_of_queue_entry(key)

@@ -30,7 +30,7 @@ from trainer_service.estimator import Estimator
 from trainer_service.events import StateChanged
 from trainer_service.journal import Journal
 from trainer_service.lifecycle import State
-from trainer_service.paging import PageRequest, page_of_ids
+from trainer_service.paging import PageRequest, page_of_ids, readable
 from trainer_service.project_quota import ProjectQuota
 from trainer_service.request_id import derived_id
 from trainer_service.training_config import (
@@ -162,12 +162,8 @@ class Trainings:
     def page(self, project: ProjectName, request: PageRequest) -> tuple[list[TrainingRecord], str]:
         """A page of trainings by id, and the token of the next."""
         page = page_of_ids(self._store, schema.trainings_prefix(project), request)
-        records = []
-        for training in page.ids:
-            # A training that is being created has no record yet.
-            with contextlib.suppress(ResourceMissing):
-                records.append(self.get(TrainingName(project.project, training)))
-        return records, page.next_token
+        names = (TrainingName(project.project, training) for training in page.ids)
+        return readable(names, self.get), page.next_token
 
     def cancel(self, name: TrainingName) -> TrainingRecord:
         """Ask a training to stop; one that nobody holds ends here. Raises ResourceMissing, PreconditionUnmet."""

@@ -31,6 +31,7 @@ class InferenceServiceStub:
       RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
       UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
       PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
+      DATA_LOSS           what is stored of the resource is damaged, or was written by a newer release. Lists leave it out.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual
@@ -122,6 +123,7 @@ class InferenceServiceAsyncStub:
       RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
       UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
       PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
+      DATA_LOSS           what is stored of the resource is damaged, or was written by a newer release. Lists leave it out.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual
@@ -212,6 +214,7 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
       RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
       UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
       PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
+      DATA_LOSS           what is stored of the resource is damaged, or was written by a newer release. Lists leave it out.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     Who calls: where the operator requires it, every call carries `authorization: Bearer {token}` as metadata, or comes over mutual

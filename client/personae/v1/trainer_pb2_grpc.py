@@ -42,6 +42,7 @@ class TrainerServiceStub(object):
     RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
     UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
     PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
+    DATA_LOSS           what is stored of the resource is damaged, or was written by a newer release. Lists leave it out.
     INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     `request_id` (a UUID) makes a mutation idempotent: the same id and body give the same answer however often they are sent;
@@ -161,6 +162,7 @@ class TrainerServiceServicer(object):
     RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
     UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
     PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
+    DATA_LOSS           what is stored of the resource is damaged, or was written by a newer release. Lists leave it out.
     INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     `request_id` (a UUID) makes a mutation idempotent: the same id and body give the same answer however often they are sent;
@@ -454,6 +456,7 @@ class TrainerService(object):
     RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
     UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
     PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
+    DATA_LOSS           what is stored of the resource is damaged, or was written by a newer release. Lists leave it out.
     INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     `request_id` (a UUID) makes a mutation idempotent: the same id and body give the same answer however often they are sent;

@@ -34,6 +34,7 @@ class TrainerServiceStub:
       RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
       UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
       PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
+      DATA_LOSS           what is stored of the resource is damaged, or was written by a newer release. Lists leave it out.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     `request_id` (a UUID) makes a mutation idempotent: the same id and body give the same answer however often they are sent;
@@ -229,6 +230,7 @@ class TrainerServiceAsyncStub:
       RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
       UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
       PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
+      DATA_LOSS           what is stored of the resource is damaged, or was written by a newer release. Lists leave it out.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     `request_id` (a UUID) makes a mutation idempotent: the same id and body give the same answer however often they are sent;
@@ -423,6 +425,7 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
       RESOURCE_EXHAUSTED  the message or its metadata is too large (send less), or a disk here is full (retry after RetryInfo).
       UNAUTHENTICATED     the server requires an identity, and the call carries none that is valid; get a token or certificate.
       PERMISSION_DENIED   the identity's role may not call this rpc; ask the operator for another.
+      DATA_LOSS           what is stored of the resource is damaged, or was written by a newer release. Lists leave it out.
       INTERNAL            a defect on our side, logged there; retry once, then report it.
 
     `request_id` (a UUID) makes a mutation idempotent: the same id and body give the same answer however often they are sent;

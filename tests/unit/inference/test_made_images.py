@@ -85,6 +85,18 @@ def test_the_pages_give_each_image_once_also_one_that_was_made_twice(tmp_path: P
     run(tmp_path, scenario)
 
 
+def test_an_entry_that_cannot_be_read_costs_the_list_nothing_else(tmp_path: Path) -> None:
+    async def scenario(serving: FakeServing) -> None:
+        await made(serving, ask(1, 2, adapters=weights(HERO)))
+        lost, kept = await images_of(serving, HERO)
+        entry, _ = serving.store.keys(schema.made_images_prefix(HERO))
+        serving.store.put(entry, b"{")
+        assert lost.digest in entry
+        assert await images_of(serving, HERO) == [kept]
+
+    run(tmp_path, scenario)
+
+
 def test_a_dataset_lists_what_was_made_from_its_pictures(tmp_path: Path) -> None:
     async def scenario(serving: FakeServing) -> None:
         body = encoded(picture())

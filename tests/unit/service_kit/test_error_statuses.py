@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_status import rpc_status
 
+from service_kit.document import UnreadableDocument
 from service_kit.error_status import ErrorInterceptor
 from service_kit.errors import (
     DataLost,
@@ -55,6 +56,7 @@ _TABLE = [
     (OSError(errno.EACCES, "secret"), Code.INTERNAL, "INTERNAL", None),
     (WriteConflict("x"), Code.ABORTED, "WRITE_CONFLICT", None),
     (DataLost("x"), Code.DATA_LOSS, "DATA_LOST", None),
+    (UnreadableDocument("secret"), Code.DATA_LOSS, "DATA_LOST", None),
     (ValueError("secret"), Code.INTERNAL, "INTERNAL", None),
 ]
 
@@ -120,7 +122,14 @@ def test_every_error_has_its_status_in_every_kind_of_call(
             assert status.details[1].Is(detail.DESCRIPTOR)
 
 
-@pytest.mark.parametrize("error", [StoreForbidden("models: AccessDenied"), OSError(errno.ENOSPC, "on /scratch")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreForbidden("models: AccessDenied"),
+        OSError(errno.ENOSPC, "on /scratch"),
+        UnreadableDocument("AdapterManifest: written by a newer release"),
+    ],
+)
 def test_what_the_operator_must_mend_is_in_the_log(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     _failures(error)
     assert str(error) in caplog.text
