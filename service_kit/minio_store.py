@@ -5,6 +5,8 @@ where nobody has. The SDK cannot send `If-None-Match` or `If-Match` (it stores t
 go through a presigned URL that never leaves this file.
 """
 
+import base64
+import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator
@@ -218,11 +220,13 @@ class MinioStore:
     def _conditional_put_once(
         self, key: str, body: bytes, expected: str | None, lost: Callable[[str], StoreError]
     ) -> str:
-        condition = {"If-None-Match": "*"} if expected is None else {"If-Match": f'"{expected}"'}
+        headers = {"If-None-Match": "*"} if expected is None else {"If-Match": f'"{expected}"'}
+        # Of a writer that dies before its body is under way, a store may else keep an empty object.
+        headers["Content-MD5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
         with _store_errors(key):
             url = self._client.presigned_put_object(self._bucket, key, expires=timedelta(minutes=5))
             try:
-                response = self._http.request("PUT", url, body=body, headers=condition, retries=False)
+                response = self._http.request("PUT", url, body=body, headers=headers, retries=False)
             except urllib3.exceptions.HTTPError as error:
                 raise StoreUnavailable(f"{key}: no answer to a write: {error}") from error
         if response.status == 200:

@@ -10,7 +10,7 @@ import pytest
 from service_kit import minio_store
 from service_kit.minio_store import MinioStore
 from service_kit.store import ObjectChanged, ObjectExists, ObjectMissing, StoreForbidden, StoreUnavailable
-from tests.faults.happenings import answer_lost, held, lost, refused
+from tests.faults.happenings import answer_lost, held, lost, lost_body, refused
 from tests.faults.store_proxy import Action, Exchange, Rule, StoreProxy, store_proxy
 from tests.real_store import RealStore, connect, free_ports
 
@@ -85,6 +85,22 @@ def test_a_write_that_never_arrives_raises_and_can_be_sent_again(
         store.create(f"{prefix}a", b"ours")
     assert list(real_store.store.keys(prefix)) == []
     store.create(f"{prefix}a", b"ours")
+
+
+def test_a_write_whose_body_never_arrives_leaves_nothing(
+    real_store: RealStore, proxy: StoreProxy, store: MinioStore, prefix: str
+) -> None:
+    old = real_store.store.create(f"{prefix}old", b"before")
+    with proxy.when(Rule("PUT", "", lost_body, times=100)):
+        for write in (
+            lambda: store.put(f"{prefix}a", b"one"),
+            lambda: store.create(f"{prefix}b", b"one"),
+            lambda: store.replace(f"{prefix}old", b"after", old),
+        ):
+            with pytest.raises(StoreUnavailable):
+                write()
+    assert list(real_store.store.keys(prefix)) == [f"{prefix}old"]
+    assert real_store.store.get(f"{prefix}old").body == b"before"
 
 
 @pytest.mark.parametrize("action", [refused, lost], ids=["503", "lost"])

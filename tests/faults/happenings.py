@@ -26,6 +26,12 @@ def killed_half_way(exchange: Exchange) -> None:
     killed_before(exchange)
 
 
+def lost_body(exchange: Exchange) -> None:
+    """Of a request with a body the store sees the head alone, as where the sender dies in between."""
+    exchange.forward_head()
+    exchange.hang_up()
+
+
 def killed_after(exchange: Exchange) -> None:
     """The sender dies when the store has done what it was asked, before it learns that."""
     exchange.forward()

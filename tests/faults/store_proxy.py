@@ -63,6 +63,10 @@ class Exchange:
         """Have the store see half of the body and then the end of the connection."""
         self._sent(self.body[: len(self.body) // 2]).close()
 
+    def forward_head(self) -> None:
+        """Have the store see what comes before the body, and then the end of the connection."""
+        self._sent(b"").close()
+
     def reply(self, answer: Answer) -> None:
         """Pass an answer on."""
         self.begin_reply(answer)
