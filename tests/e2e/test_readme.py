@@ -50,7 +50,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(copy: Path) -> dict[str, str]:
     """Where the copy's services shall listen, and that its own code is to be run."""
-    trainer, inference, trainer_health, inference_health, store = free_ports(5)
+    trainer, inference, trainer_health, inference_health, trainer_metrics, inference_metrics, store = free_ports(7)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PERSONAE_")}
     return inherited | {
         "PYTHONPATH": f"{copy}:{copy / 'client'}",
@@ -58,8 +58,8 @@ def environment(copy: Path) -> dict[str, str]:
         "PERSONAE_INFERENCE_ADDRESS": f"127.0.0.1:{inference}",
         "PERSONAE_TRAINER_HEALTH_ADDRESS": f"127.0.0.1:{trainer_health}",
         "PERSONAE_INFERENCE_HEALTH_ADDRESS": f"127.0.0.1:{inference_health}",
-        "PERSONAE_TRAINER_METRICS_ADDRESS": "",
-        "PERSONAE_INFERENCE_METRICS_ADDRESS": "",
+        "PERSONAE_TRAINER_METRICS_ADDRESS": f"127.0.0.1:{trainer_metrics}",
+        "PERSONAE_INFERENCE_METRICS_ADDRESS": f"127.0.0.1:{inference_metrics}",
         "PERSONAE_STORE_PORT": str(store),
     }
 
