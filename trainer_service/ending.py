@@ -3,10 +3,12 @@
 In this order, so that whoever finds a training half ended (its log says so, its record does not) only has to go on.
 """
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 
 from service_kit import schema
+from service_kit.document import UnreadableDocument
 from service_kit.store import ObjectStore
 from trainer_service.events import Ended, Failure
 from trainer_service.journal import Journal, JournalWriter
@@ -14,6 +16,8 @@ from trainer_service.lifecycle import State
 from trainer_service.training_record import LeaseLost, TrainingRecord
 from trainer_service.training_store import TrainingStore
 from trainer_service.worker.publishing import is_published
+
+_logger = logging.getLogger(__name__)
 
 _ENDER = "ended-by-the-service"
 
@@ -27,13 +31,18 @@ def end_training(
 ) -> TrainingRecord:
     """End a training that the caller holds, or that nobody holds, and return its final record.
 
-    Where the log already has its last event, that one counts. Raises LeaseLost when somebody else took the training.
+    Where the log already has its last event, that one counts; where the log cannot be read, it gets none. Raises LeaseLost
+    when somebody else took the training.
     """
-    writer = JournalWriter(store, record.name, record.epoch, now)
-    if not writer.has_ended:
-        adapter = str(record.adapter) if state is State.SUCCEEDED else ""
-        writer.append([Ended(state=state, failure=failure, adapter=adapter)])
-    ended = last_event(store, record)
+    ended = Ended(state=state, failure=failure, adapter=str(record.adapter) if state is State.SUCCEEDED else "")
+    try:
+        writer = JournalWriter(store, record.name, record.epoch, now)
+        if not writer.has_ended:
+            writer.append([ended])
+        ended = last_event(store, record)
+    except UnreadableDocument as error:
+        # Who watches is told DATA_LOSS; the record must end all the same, or workers would die over it for ever.
+        _logger.error("%s ends without an event: %s", record.name, error)
     if ended.state is not State.SUCCEEDED:
         store.put(schema.adapter_abandonment(record.adapter), b"{}")
 
@@ -63,11 +72,19 @@ def end_free_training(
     caller thought. Raises ObjectChanged or LeaseLost when somebody else was faster.
     """
     held = record.model_copy(update={"holder": _ENDER, "epoch": record.epoch + 1})
-    if is_published(store, record):
+    if _is_published(store, record):
         held = held.moved(State.PREPARING).moved(State.TRAINING).moved(State.PUBLISHING)
         state, failure = State.SUCCEEDED, None
     TrainingStore(store).replace(held, etag)
     return end_training(store, held, state, failure, now)
+
+
+def _is_published(store: ObjectStore, record: TrainingRecord) -> bool:
+    """A version whose manifest cannot be read is of no use to anybody."""
+    try:
+        return is_published(store, record)
+    except UnreadableDocument:
+        return False
 
 
 def last_event(store: ObjectStore, record: TrainingRecord) -> Ended:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from service_kit.document import UnreadableDocument
 from service_kit.store import ObjectStore, StoreError
 from trainer_service.events import Happening, StateChanged
 from trainer_service.journal import JournalWriter
@@ -25,5 +26,5 @@ def say_handed_back(
     """
     try:
         JournalWriter(store, record.name, record.epoch, now).append([*why, StateChanged(state=record.state)])
-    except (LeaseLost, StoreError) as error:
+    except (LeaseLost, StoreError, UnreadableDocument) as error:
         _logger.info("%s: handed back without an event: %s", record.name, error)

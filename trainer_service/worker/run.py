@@ -22,10 +22,11 @@ from base_models.loading import load_base_model
 from base_models.weights.placement import PlacementName
 from service_kit import schema
 from service_kit.call_context import arrived, present_ids, span
+from service_kit.document import UnreadableDocument
 from service_kit.errors import ResourceMissing
 from service_kit.names import TrainingName
 from service_kit.store import ObjectStore, StoreError
-from trainer_service.ending import end_training
+from trainer_service.ending import end_free_training, end_training
 from trainer_service.handing_back import say_handed_back
 from trainer_service.journal import JournalWriter
 from trainer_service.lifecycle import Stage, State
@@ -128,9 +129,12 @@ def _take_and_run(
         span("training", training=str(record.name), epoch=record.epoch + 1, worker=bench.holder),
     ):
         with span("take"):
-            # Read before the taking, so that nothing stands between it and the first event.
-            writer = JournalWriter(bench.store, record.name, record.epoch + 1, bench.now)
-            only_end = writer.has_ended or is_published(bench.store, record)
+            try:
+                # Read before the taking, so that nothing stands between it and the first event.
+                writer = JournalWriter(bench.store, record.name, record.epoch + 1, bench.now)
+                only_end = writer.has_ended or is_published(bench.store, record)
+            except UnreadableDocument as error:
+                return _give_up(bench, record, etag, error)
             record = record.taken(bench.holder, bench.now())
             records.replace(record, etag)
         _logger.info("%s: taken in epoch %d", record.name, record.epoch)
@@ -140,6 +144,14 @@ def _take_and_run(
         except (LeaseLost, StoreError):
             have_swept_if_deleted(bench.store, record)
             raise
+
+
+def _give_up(bench: Workbench, record: TrainingRecord, etag: str, error: UnreadableDocument) -> ExitCode:
+    """End a training that no worker can begin: each would try it first, and none would come to what waits behind it."""
+    _logger.error("%s cannot be carried out", record.name, exc_info=error)
+    ended = end_free_training(bench.store, record, etag, State.FAILED, failure_of(error), bench.now)
+    bench.tell({"ended": str(ended.state), "reason": ended.failure.reason if ended.failure else ""})
+    return ExitCode.FAILED if ended.state is State.FAILED else ExitCode.DONE
 
 
 def _run_to_end(
