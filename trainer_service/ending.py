@@ -31,8 +31,8 @@ def end_training(
 ) -> TrainingRecord:
     """End a training that the caller holds, or that nobody holds, and return its final record.
 
-    Where the log already has its last event, that one counts; where the log cannot be read, it gets none. Raises LeaseLost
-    when somebody else took the training.
+    Where the log already has its last event, that one counts; where the log cannot be read, it gets none. Raises
+    LeaseLost when somebody else took the training.
     """
     ended = Ended(state=state, failure=failure, adapter=str(record.adapter) if state is State.SUCCEEDED else "")
     try:

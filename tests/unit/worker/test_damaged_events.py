@@ -1,4 +1,4 @@
-"""A training whose events, or whose adapter's manifest, cannot be read: it ends, and workers come to what waits behind it."""
+"""A training whose events, or whose adapter's manifest, cannot be read: it ends, and holds up none behind it."""
 
 from datetime import UTC, datetime
 
