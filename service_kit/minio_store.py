@@ -40,8 +40,8 @@ _CONNECT_TIMEOUT_S = 1.0
 # Of silence, not of a whole transfer.
 _READ_TIMEOUT_S = 10.0
 _POOL_SIZE = 32
-# An answer that the store cannot now is soon had, and so is the end of a connection: a store that gives these to one
-# request in three fails one in 400.
+# An answer that the store cannot now is soon had, and so is the end of a connection: a store that gives these to three
+# requests in ten fails one in 400.
 _ATTEMPTS = 5
 _PAUSE_S = 0.2
 _FORBIDDEN_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"}
